@@ -1,0 +1,1 @@
+"""Recipes: the closed schema, loading, and the arithmetic. Imports neither torch nor ray."""

@@ -1,0 +1,422 @@
+"""The closed, typed schema of a resolved recipe.
+
+Loading (`rlvr.recipe.load`) merges `extends:`, presets, top-level sections and `key=value` overrides into the stages;
+what stands here is the result, in which every stage carries its full sections. Ranges live on the fields;
+rules that span sections live in `rlvr.recipe.rules`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+class Section(BaseModel):
+    """Closed and frozen: an unknown key is an error, and nothing changes a recipe after it is loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+class CharacterTokenizer(Section):
+    """A tokenizer with one token per character, built here: nothing is downloaded."""
+
+    characters: str | None = Field(None, description="The alphabet; null takes it from the tasks of the recipe.")
+
+
+class InitConfig(Section):
+    """A model with seeded random weights, for quickstarts, rehearsals and tests."""
+
+    architecture: Literal["qwen2", "qwen3", "llama"] = Field("qwen2", description="Hugging Face `model_type`.")
+    hidden_size: int = Field(128, ge=32, description="Width of the residual stream.")
+    num_layers: int = Field(4, ge=1, description="Number of transformer blocks.")
+    num_heads: int = Field(4, ge=1, description="Number of attention heads; hidden_size / num_heads is the head size.")
+    num_kv_heads: int = Field(2, ge=1, description="Number of key/value heads (grouped-query attention).")
+    intermediate_size: int = Field(384, ge=32, description="Width of the MLP.")
+    max_position_embeddings: int = Field(2048, ge=32, description="Longest sequence, in tokens.")
+    tie_word_embeddings: bool = Field(True, description="Whether the output head shares the input embedding.")
+    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary position embedding.")
+    tokenizer: CharacterTokenizer = CharacterTokenizer()
+
+
+class ModelConfig(Section):
+    """The policy. Exactly one of `path` and `init`."""
+
+    path: str | None = Field(None, description="Local directory or hub id of a Hugging Face causal language model.")
+    revision: str | None = Field(None, description="Hub revision; pin it to make a run repeatable.")
+    init: InitConfig | None = Field(None, description="Build a small random model instead of loading one.")
+    trust_remote_code: bool = Field(False, description="Allow code shipped with a hub model to run.")
+    chat_template: str | None = Field(None, description="Jinja template that replaces the tokenizer's own.")
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+class AdditionSource(Section):
+    """Procedural: additions with a short worked solution and a boxed answer."""
+
+    source: Literal["addition"]
+    digits: int = Field(2, ge=1, le=6, description="Digits of each operand.")
+    size: int = Field(4096, ge=1, description="Number of distinct problems.")
+    split: Literal["train", "test"] = Field("train", description="Disjoint halves of the problem space.")
+    seed: int = Field(0, ge=0, description="Which problems are drawn.")
+
+
+class CountdownSource(Section):
+    """Procedural: reach a target from given numbers with + - * /, each number used once."""
+
+    source: Literal["countdown"]
+    num_operands: int = Field(3, ge=2, le=6, description="How many numbers are given.")
+    max_number: int = Field(20, ge=2, description="Largest given number.")
+    max_target: int = Field(50, ge=2, description="Largest target.")
+    size: int = Field(4096, ge=1, description="Number of distinct problems.")
+    split: Literal["train", "test"] = Field("train", description="Disjoint halves of the problem space.")
+    seed: int = Field(0, ge=0, description="Which problems are drawn.")
+
+
+class Columns(Section):
+    """Which columns of a row hold what; every other column is passed to the reward functions."""
+
+    prompt: str = Field("prompt", description="The question: a string, or a list of chat messages.")
+    answer: str | None = Field("answer", description="The gold answer; null if the rows have none.")
+    answer_pattern: str | None = Field(None, description="Regular expression; its first group is the gold answer.")
+    solution: str | None = Field(None, description="A demonstration to imitate in `sft` stages.")
+    domain: str | None = Field(None, description="Column that names the domain of a row.")
+
+
+class JsonlSource(Section):
+    """Rows of a local .jsonl (or .parquet) file."""
+
+    source: Literal["jsonl"]
+    path: str = Field(description="File, relative to the recipe that names it.")
+    columns: Columns = Columns()
+    size: int | None = Field(None, ge=1, description="Keep the first rows only.")
+
+
+class HubSource(Section):
+    """A dataset of the Hugging Face hub, or a local copy of one."""
+
+    source: Literal["hub"]
+    dataset: str = Field(description="Hub id, e.g. openai/gsm8k, or a local directory.")
+    subset: str | None = Field(None, description="Configuration name of the dataset.")
+    split: str = Field("train", description="Split, slices allowed: train[:1000].")
+    revision: str | None = Field(None, description="Revision; pin it to make a run repeatable.")
+    columns: Columns = Columns()
+    size: int | None = Field(None, ge=1, description="Keep the first rows only.")
+
+
+class CustomSource(Section):
+    """A user's own rows: a function that returns an iterable of dicts with at least `prompt`."""
+
+    source: Literal["custom"]
+    function: str = Field(description="path/to/file.py:function, relative to the recipe; called with `params`.")
+    params: dict[str, JsonValue] = Field(default_factory=dict, description="Keyword arguments of the function.")
+    columns: Columns = Columns()
+
+
+Source = Annotated[
+    AdditionSource | CountdownSource | JsonlSource | HubSource | CustomSource, Field(discriminator="source")
+]
+
+
+class TemplateConfig(Section):
+    """How a question becomes a prompt."""
+
+    text: str = Field("{prompt}", description="Wraps the question; {prompt} stands for it.")
+    system: str | None = Field(None, description="System message; needs chat.")
+    chat: bool = Field(False, description="Apply the tokenizer's chat template, with its generation prompt.")
+
+
+class TaskConfig(Section):
+    """Where prompts come from."""
+
+    train: Source = Field(description="Prompts that train.")
+    test: Source | None = Field(None, description="Held-out prompts for evaluation; never trained on.")
+    template: TemplateConfig = TemplateConfig()
+
+
+# --- rewards ---------------------------------------------------------------------------------------------------------
+
+
+class RewardTerm(BaseModel):
+    """One reward function; keys other than these are its parameters, checked against its signature."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, JsonValue]
+
+    fn: str = Field(description="Name of a built-in function (`rlvr.scoring.functions`) or path/to/file.py:function.")
+    weight: float = Field(1.0, description="Factor of this term in the total reward.")
+
+    @property
+    def params(self) -> dict[str, JsonValue]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class FailurePolicy(Section):
+    """What becomes of a rollout whose verifier broke. It is never scored 0."""
+
+    retries: int = Field(1, ge=0, le=10, description="How often a failed call is tried again in a fresh process.")
+    then: Literal["drop_rollout", "drop_group"] = Field("drop_rollout", description="After the last retry.")
+    max_failure_rate: float = Field(
+        0.2, ge=0, le=1, description="Share of failed calls in a step above which the run stops and shows samples."
+    )
+
+
+class RewardConfig(Section):
+    """What a completion is worth: the weighted sum of its terms."""
+
+    terms: dict[str, RewardTerm] = Field(min_length=1, description="Name -> reward function.")
+    correct: str | None = Field(
+        None, description="Term whose score >= 1 counts as correct in accuracy metrics; null takes the first term."
+    )
+    timeout_s: float = Field(10.0, gt=0, description="Wall-clock limit of one call, in seconds.")
+    memory_mb: int = Field(2048, ge=256, description="Address-space limit of one reward process, in MiB.")
+    calls_per_process: int = Field(1000, ge=1, description="A reward process is replaced after so many calls.")
+    on_failure: FailurePolicy = FailurePolicy()
+
+
+# --- rollouts --------------------------------------------------------------------------------------------------------
+
+
+class RolloutConfig(Section):
+    """How completions arise. The engine's context length is derived from the two token limits."""
+
+    engine: Literal["vllm", "transformers"] = Field("vllm", description="What generates.")
+    prompts_per_step: int = Field(16, ge=1, description="Prompts that make one training batch.")
+    group_size: int = Field(16, ge=1, description="Completions per prompt.")
+    max_prompt_tokens: int = Field(512, ge=1, description="Longer prompts are counted and left out before step 0.")
+    max_completion_tokens: int = Field(1024, ge=1, description="Completions are cut here (finish reason `length`).")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature; the learner uses the same.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; below 1 is refused for training.")
+    top_k: int = Field(-1, ge=-1, description="-1 keeps the whole vocabulary; anything else is refused for training.")
+    min_p: float = Field(0.0, ge=0, le=1, description="Above 0 is refused for training.")
+    dtype: Dtype = Field("float32", description="Weights and activations of the engine.")
+    max_concurrent_rollouts: int = Field(256, ge=1, description="Sequences that one engine decodes at a time.")
+    kv_cache_gb: float | None = Field(
+        None, gt=0, description="KV cache of one CPU engine, GiB; null derives it from the token limits."
+    )
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="Share of its GPU that an engine may take.")
+    enforce_eager: bool = Field(False, description="No CUDA graphs: slower, starts sooner. CPU engines are eager.")
+    prefix_caching: bool = Field(True, description="Share the KV cache of common prefixes; reset at weight updates.")
+
+
+# --- objective: one choice in each slot --------------------------------------------------------------------------------
+
+
+class ClipLoss(Section):
+    """The clipped surrogate (PPO, eq. 7), with clip-higher (DAPO) and dual clip."""
+
+    name: Literal["clip"] = "clip"
+    clip_low: float = Field(0.2, gt=0, description="Ratios below 1 - clip_low stop pushing down.")
+    clip_high: float = Field(0.2, gt=0, description="Ratios above 1 + clip_high stop pushing up.")
+    dual_clip: float | None = Field(None, gt=1, description="Bound c on the loss at negative advantages; null is off.")
+
+
+class KlConfig(Section):
+    """A pull towards the reference policy."""
+
+    coefficient: float = Field(0.0, ge=0, description="beta; 0 needs no reference policy at all.")
+    estimator: Literal["k1", "k2", "k3"] = Field("k3", description="Schulman's estimators of KL(policy || reference).")
+    placement: Literal["loss", "reward"] = Field("loss", description="A loss term, or subtracted from the reward.")
+
+
+class FilterConfig(Section):
+    """Which groups and members train."""
+
+    zero_variance: Literal["keep", "drop", "refill"] = Field(
+        "keep",
+        description="Groups whose rewards are all equal: keep them (advantage 0), drop them, or drop and generate "
+        "others until the batch is full (DAPO's dynamic sampling).",
+    )
+    max_generation_rounds: int = Field(10, ge=1, description="Limit of refilling; then the batch trains as it is.")
+    mask_truncated: bool = Field(False, description="Truncated completions leave the loss (overlong filtering).")
+
+
+class ObjectiveConfig(Section):
+    """A method, as a choice in each slot."""
+
+    advantage: str = Field("grpo", description="Name in `rlvr.objectives.advantages`, or path/to/file.py:function.")
+    policy_loss: ClipLoss = ClipLoss()
+    aggregation: Literal["token_mean", "sequence_mean", "sequence_sum_constant"] = Field(
+        "token_mean",
+        description="Mean over the batch's tokens (DAPO), mean over sequences of token means (GRPO), or token sums "
+        "over max_completion_tokens, averaged over sequences (Dr.GRPO).",
+    )
+    kl: KlConfig = KlConfig()
+    filter: FilterConfig = FilterConfig()
+
+
+# --- learner ---------------------------------------------------------------------------------------------------------
+
+
+class OptimizerConfig(Section):
+    """AdamW, and its schedule in optimizer steps."""
+
+    lr: float = Field(1e-6, ge=0, description="Peak learning rate.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the first and second moment.")
+    eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="After the warm-up.")
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps of linear warm-up from 0.")
+    min_lr_ratio: float = Field(0.0, ge=0, le=1, description="Where linear and cosine schedules end, times lr.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global L2 norm.")
+
+
+class LearnerConfig(Section):
+    """How a batch becomes optimizer steps."""
+
+    zero_stage: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
+    dtype: Dtype = Field("float32", description="Parameters and activations; bfloat16 keeps float32 master weights.")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    epochs: int = Field(1, ge=1, description="Passes over each batch.")
+    mini_batches: int = Field(1, ge=1, description="Optimizer steps per pass; must divide the batch.")
+    max_tokens_per_micro_batch: int = Field(
+        4096, ge=1, description="Token budget of one forward/backward; a longer sequence gets a micro-batch alone."
+    )
+    packing: bool = Field(True, description="Pack sequences without padding; false gives each its own micro-batch.")
+    attention: Literal["varlen_sdpa", "sdpa", "flash_attention_2"] = Field(
+        "varlen_sdpa", description="Attention over packed sequences; flash_attention_2 needs the flash-attn package."
+    )
+    logprob_chunk_tokens: int = Field(
+        1024, ge=1, description="Tokens whose [tokens, vocabulary] logits exist at a time."
+    )
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
+    offload: Literal["none", "optimizer", "parameters"] = Field("none", description="What ZeRO keeps on the CPU.")
+
+
+# --- evaluation, checkpoints, monitoring ------------------------------------------------------------------------------
+
+
+class EvaluationConfig(Section):
+    """Held-out accuracy, by one evaluator for training and `rlvr eval`."""
+
+    every: int = Field(0, ge=0, description="Steps between evaluations; 0 evaluates at the start and end only.")
+    at_start: bool = Field(True, description="Evaluate before the first step.")
+    at_end: bool = Field(True, description="Evaluate after the last step.")
+    num_prompts: int | None = Field(None, ge=1, description="The first prompts of the test source; null takes all.")
+    greedy: bool = Field(True, description="One greedy completion per prompt: `accuracy`.")
+    num_samples: int = Field(0, ge=0, description="Sampled completions per prompt, for avg@k, pass@k, maj@k.")
+    k: tuple[int, ...] = Field((1,), description="The k of pass@k and maj@k; each at most num_samples.")
+    temperature: float = Field(1.0, gt=0, description="Of the sampled completions.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Of the sampled completions.")
+    max_completion_tokens: int | None = Field(None, ge=1, description="null takes the rollout's limit.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Mass of the bootstrap intervals.")
+    bootstrap_samples: int = Field(1000, ge=100, description="Resamples of the bootstrap, over prompts.")
+
+
+class CheckpointConfig(Section):
+    """When a run can be taken up again."""
+
+    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 saves at the end of each stage only.")
+    keep: int = Field(2, ge=1, description="Older checkpoints are removed once a newer one is complete.")
+
+
+class MonitorConfig(Section):
+    """Alarms that stop a run, and what is written."""
+
+    max_logprob_difference: float | None = Field(
+        0.1, gt=0, description="Mean |engine - trainer| logprob (nats per token) above which the run stops; null: off."
+    )
+    max_truncated_fraction: float = Field(0.5, gt=0, le=1, description="Share of cut completions that warns.")
+    tensorboard: bool = Field(True, description="Write event files under the run directory.")
+
+
+class EngineResources(Section):
+    """Rollout workers."""
+
+    count: int = Field(1, ge=1, description="Independent engines.")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
+    threads: int = Field(1, ge=1, description="OpenMP threads of a CPU engine.")
+
+
+class LearnerResources(Section):
+    """Learner ranks."""
+
+    count: int = Field(1, ge=1, description="Data-parallel ranks, one GPU each where there are GPUs.")
+    threads: int = Field(1, ge=1, description="OpenMP threads of a rank.")
+
+
+class RewardResources(Section):
+    """Reward workers."""
+
+    count: int = Field(1, ge=1, description="Ray actors.")
+    processes: int = Field(2, ge=1, description="Killable processes of each.")
+
+
+class ResourcesConfig(Section):
+    """What runs where."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes GPUs where Ray sees any.")
+    placement: Literal["separate", "colocated"] = Field(
+        "separate", description="Engines and learners on disjoint GPUs, or on the same (engines sleep while learning)."
+    )
+    engines: EngineResources = EngineResources()
+    learners: LearnerResources = LearnerResources()
+    rewards: RewardResources = RewardResources()
+    ray_address: str | None = Field(None, description="Join this Ray cluster (`auto` finds a local one); null starts one.")
+    transfer_bucket_mb: int = Field(256, ge=1, description="Size cap of a weight-transfer bucket, MiB.")
+    start_timeout_s: float = Field(300.0, gt=0, description="Deadline for actors to be placed and ready.")
+    step_timeout_s: float = Field(1800.0, gt=0, description="Deadline of any one wait during training.")
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+
+class StageBase(Section):
+    """What every stage has. Sections missing in a stage are taken from the recipe's top level when it is loaded."""
+
+    name: str = Field(description="Unique in the recipe; defaults to the kind.")
+    preset: Literal["grpo", "dr_grpo", "dapo"] | None = Field(
+        None, description="Named method whose slot choices stand under those written in the recipe."
+    )
+    task: TaskConfig
+    reward: RewardConfig
+    rollout: RolloutConfig
+    evaluation: EvaluationConfig
+    monitor: MonitorConfig
+
+
+class SftStage(StageBase):
+    """Supervised fine-tuning on the task's demonstrations (a cold start)."""
+
+    kind: Literal["sft"]
+    steps: int = Field(ge=1, description="Optimizer steps.")
+    batch_size: int = Field(64, ge=1, description="Demonstrations per optimizer step.")
+    learner: LearnerConfig
+    checkpoint: CheckpointConfig
+
+
+class RlStage(StageBase):
+    """Reinforcement learning with verifiable rewards."""
+
+    kind: Literal["rl"]
+    steps: int = Field(ge=1, description="Rollout-and-update steps.")
+    objective: ObjectiveConfig
+    learner: LearnerConfig
+    checkpoint: CheckpointConfig
+
+
+class EvalStage(StageBase):
+    """Evaluation of the weights as they stand."""
+
+    kind: Literal["eval"]
+
+
+Stage = Annotated[SftStage | RlStage | EvalStage, Field(discriminator="kind")]
+
+
+class Recipe(Section):
+    """A resolved recipe: what is saved with a run, and re-runs it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run directory.")
+    description: str = Field("", description="One line for `rlvr check`.")
+    seed: int = Field(0, ge=0, description="Every other seed derives from it.")
+    runs_dir: str = Field("runs", description="Directory that holds run directories, relative to where rlvr starts.")
+    model: ModelConfig
+    resources: ResourcesConfig = ResourcesConfig()
+    stages: list[Stage] = Field(min_length=1, description="Run in order, each from the weights of the one before.")

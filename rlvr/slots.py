@@ -1,0 +1,64 @@
+"""Slot lookup: a name in a slot's dict, or a user's own function by path/to/file.py:name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rlvr.errors import RecipeError
+
+T = TypeVar("T")
+
+
+def is_path(name: str) -> bool:
+    """True for path/to/file.py:function, False for the name of a built-in."""
+    return ".py:" in name
+
+
+def split_path(name: str) -> tuple[Path, str]:
+    """('path/to/file.py:function') -> (Path, 'function')."""
+    file, _, attribute = name.rpartition(":")
+    return Path(file), attribute
+
+
+def resolve(name: str, table: Mapping[str, T], key: str) -> T | Any:
+    """The function behind a slot's choice. `key` is the dotted recipe key that the error names."""
+    if is_path(name):
+        return load_function(name, key)
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise RecipeError(
+            f"{key}={name!r}: unknown; {hint}choose one of {', '.join(sorted(table))}, or path/to/file.py:function"
+        )
+    return table[name]
+
+
+def load_function(name: str, key: str) -> Any:
+    """Imports path/to/file.py and returns the attribute; the module is cached by its absolute path."""
+    file, attribute = split_path(name)
+    file = file.resolve()
+    if not file.is_file():
+        raise RecipeError(f"{key}={name!r}: no file {file}; give path/to/file.py:function")
+    module_name = f"rlvr_user_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    module = sys.modules.get(module_name)
+    if module is None:
+        spec = importlib.util.spec_from_file_location(module_name, file)
+        assert spec is not None and spec.loader is not None, file
+        module = importlib.util.module_from_spec(spec)
+        # Registered before execution: dataclasses and pickling look their module up by name.
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    if not callable(getattr(module, attribute, None)):
+        names = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
+        raise RecipeError(f"{key}={name!r}: {file.name} defines no function {attribute!r}; it defines {names}")
+    return getattr(module, attribute)
