@@ -43,7 +43,7 @@ def rloo(rewards: Tensor, groups: Tensor) -> Tensor:
 def lite_ppo(rewards: Tensor, groups: Tensor) -> Tensor:
     """(r - group mean) / (std of the batch's rewards + 1e-6), sample std. Liu et al. 2025 (2508.08221)."""
     centred, _, _ = _centre(rewards, groups)
-    return (centred / (_batch_variance(rewards.double()).sqrt() + STD_EPS)).to(rewards.dtype)
+    return (centred / (_batch_variance(rewards.detach().double()).sqrt() + STD_EPS)).to(rewards.dtype)
 
 
 def reinforce_plus_plus_baseline(rewards: Tensor, groups: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 Shapes: any, equal; results likewise, in nats per token. In the loss the gradient flows through `logprobs` only.
 Schulman, "Approximating KL divergence", 2020. What each does as a LOSS on on-policy samples, in expectation: k1 nothing
-(its gradient has mean 0), k2 the gradient of KL(policy || reference), k3 that of KL(reference || policy). In the REWARD,
-k1 is the unbiased choice.
+(its gradient has mean 0), k2 the gradient of KL(policy || reference), k3 that of KL(reference || policy). In the
+REWARD, k1 is the unbiased choice.
 """
 
 from __future__ import annotations
