@@ -1,0 +1,1 @@
+"""Resources: what runs where, the environment of every process, and the doctor."""

@@ -1,0 +1,173 @@
+"""vLLM as a rollout engine, inside this process. The one file that imports vllm.
+
+The engine core runs in the actor's own process (VLLM_ENABLE_V1_MULTIPROCESSING=0): on two cores it starts twice as
+fast and decodes 1.7 times as fast as with a core process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rlvr.records import SamplingParams
+from rlvr.rollout.engine import Completion, EngineSpec, Request
+from rlvr.transfer.buckets import Bucket, checksums, mismatches, unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+    from vllm.outputs import RequestOutput
+
+TESTED_VERSIONS = ">=0.32,<0.33"
+
+
+class WorkerExtension:
+    """Methods that vLLM mixes into its worker; called through `collective_rpc`."""
+
+    model_runner: Any
+
+    def rlvr_load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
+        # Weights of an unquantised CPU model stay plain parameters here (`_keep_weights_in_place`).
+        self.model_runner.model.load_weights(iter(unpack(bucket, buffer)))
+
+    def rlvr_checksums(self) -> dict[str, int]:
+        return checksums(self.model_runner.model.named_parameters())
+
+    def rlvr_packed_modules(self) -> dict[str, list[str]]:
+        return dict(getattr(self.model_runner.model, "packed_modules_mapping", {}))
+
+
+class VllmEngine:
+    """One vLLM engine; tensor-parallel over the GPUs that Ray gave this actor."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        import torch
+        from transformers import AutoTokenizer
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        on_cpu = spec.device == "cpu"
+        if on_cpu:
+            _keep_weights_in_place()
+            torch.set_num_threads(spec.threads)
+        self.spec = spec
+        self.tokenizer = AutoTokenizer.from_pretrained(spec.model_dir, trust_remote_code=spec.trust_remote_code)
+        arguments: dict[str, Any] = {
+            "model": spec.model_dir,
+            "dtype": spec.dtype,
+            "max_model_len": spec.context_length,
+            "max_num_seqs": spec.max_concurrent,
+            "tensor_parallel_size": spec.tensor_parallel,
+            "enforce_eager": spec.enforce_eager or on_cpu,
+            "enable_prefix_caching": spec.prefix_caching,
+            "enable_sleep_mode": spec.sleep_mode,
+            "trust_remote_code": spec.trust_remote_code,
+            "skip_tokenizer_init": True,
+            # The sampled distribution is what the request says, never what the model ships as defaults.
+            "generation_config": "vllm",
+            "logprobs_mode": "processed_logprobs",
+            "worker_extension_cls": "rlvr.rollout.vllm_engine.WorkerExtension",
+            "disable_log_stats": True,
+        }
+        if on_cpu:
+            arguments |= {"kv_cache_memory_bytes": spec.kv_cache_bytes, "block_size": 32}
+        else:
+            arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
+        if spec.transfer_backend:
+            arguments |= {"weight_transfer_config": {"backend": spec.transfer_backend}}
+        self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self.packed_modules = self.engine.collective_rpc("rlvr_packed_modules")[0]
+
+    def add(self, request: Request) -> None:
+        prompt = {"prompt_token_ids": list(request.prompt_ids)}
+        self.engine.add_request(request.id, prompt, _to_vllm(request.sampling, request.seed))
+
+    def step(self) -> list[Completion]:
+        return [_to_completion(output) for output in self.engine.step() if output.finished]
+
+    def has_unfinished(self) -> bool:
+        return self.engine.has_unfinished_requests()
+
+    def abort_all(self) -> None:
+        self.engine.abort_request(list(self.engine.output_processor.request_states), internal=True)
+
+    def start_update(self) -> None:
+        if self.spec.transfer_backend:
+            self.engine.collective_rpc("start_weight_update")
+
+    def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
+        self.engine.collective_rpc("rlvr_load_bucket", args=(bucket, buffer))
+
+    def finish_update(self, version: int, sent: Mapping[str, int]) -> list[str]:
+        if self.spec.transfer_backend:
+            self.engine.collective_rpc("finish_weight_update")
+        # Cached keys and values belong to the old weights; a stale prefix is off by nats, silently.
+        if not self.engine.reset_prefix_cache():
+            raise RuntimeError("vLLM refused to reset its prefix cache: requests are still running")
+        self.engine.reset_mm_cache()
+        self.engine.reset_encoder_cache()
+        self.engine.set_weight_version(str(version))
+        return mismatches(sent, self.engine.collective_rpc("rlvr_checksums"), self.packed_modules)
+
+    def collective_rpc(self, method: str, *args: Any) -> list[Any]:
+        """vLLM's own weight-transfer calls, for the CUDA transports."""
+        return self.engine.collective_rpc(method, args=args)
+
+    def sleep(self) -> None:
+        if self.spec.sleep_mode:
+            # Level 2 drops the weights: the learner sends new ones before the next rollout anyway.
+            self.engine.sleep(level=2)
+
+    def wake(self) -> None:
+        if self.spec.sleep_mode:
+            self.engine.wake_up()
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+
+def _keep_weights_in_place() -> None:
+    """Has vLLM's CPU build compute linear layers from the plain parameters.
+
+    By default it repacks them into oneDNN handles that `load_weights` cannot reach, so that an updated model would go
+    on computing with the old weights. TODO(a vLLM whose CPU linear layers reload): drop this.
+    """
+    import torch
+    from vllm.model_executor.layers import utils
+
+    def dispatch(layer: torch.nn.Module, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    utils.dispatch_cpu_unquantized_gemm = dispatch
+
+
+def _to_vllm(sampling: SamplingParams, seed: int) -> Any:
+    import vllm
+    from vllm.sampling_params import RequestOutputKind
+
+    return vllm.SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        max_tokens=sampling.max_completion_tokens,
+        stop_token_ids=list(sampling.stop_token_ids),
+        # The stop ids above are all there are: no eos is taken from the model's own configuration.
+        ignore_eos=True,
+        seed=seed if sampling.temperature > 0 else None,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _to_completion(output: RequestOutput) -> Completion:
+    result = output.outputs[0]
+    logprobs = list(result.logprobs.logprobs) if result.logprobs else []
+    assert len(logprobs) == len(result.token_ids), (len(logprobs), len(result.token_ids))
+    reason = result.finish_reason if result.finish_reason in ("stop", "length") else "abort"
+    return Completion(output.request_id, list(result.token_ids), logprobs, reason)

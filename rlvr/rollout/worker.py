@@ -1,0 +1,184 @@
+"""The rollout worker: an engine on its own thread, inside a Ray actor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rlvr.records import Prompt, Rollout, SamplingParams, Segment
+from rlvr.rollout.engine import Completion, EngineSpec, Request, build_engine
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rlvr.transfer.buckets import Bucket
+
+
+class RolloutWorker:
+    """Serves groups of completions while the engine thread keeps every submitted sequence moving.
+
+    All calls into the engine happen on one thread, in the order they arrive: an update that is submitted after the last
+    group has finished cannot interleave with decoding.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.version = 0
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future | None, Any]] = queue.SimpleQueue()
+        self._waiting: dict[str, tuple[asyncio.Future, asyncio.AbstractEventLoop]] = {}
+        self._count = 0
+        self._fatal: BaseException | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    async def start(self) -> int:
+        """Returns this process's id once the engine has decoded its warm-up, so that the first step is as fast."""
+        await asyncio.get_running_loop().run_in_executor(None, self._ready.wait)
+        if self._fatal is not None:
+            raise self._fatal
+        warm_up = SamplingParams(temperature=1.0, max_completion_tokens=2)
+        prompt = Prompt(id="warm-up", token_ids=(0, 1, 2), text="")
+        await self.generate(prompt, [(0, 0), (1, 1)], warm_up)
+        await self.generate(prompt, [(0, 0)], SamplingParams(temperature=0.0, max_completion_tokens=2))
+        return os.getpid()
+
+    async def generate(
+        self, prompt: Prompt, members: Sequence[tuple[int, int]], sampling: SamplingParams
+    ) -> list[Rollout]:
+        """One rollout for each (member, seed), finished; in the order of `members`."""
+        completions = await asyncio.gather(*(self._complete(prompt, seed, sampling) for _, seed in members))
+        version = self.version
+        return [
+            self._rollout(prompt, member, seed, sampling, completion, version)
+            for (member, seed), completion in zip(members, completions, strict=True)
+        ]
+
+    async def start_update(self) -> None:
+        await self._on_engine_thread(lambda engine: engine.start_update())
+
+    async def load_bucket(self, bucket: Bucket, buffer: np.ndarray | None) -> None:
+        assert buffer is not None, "only the first learner rank's buffer is sent to the engines"
+        await self._on_engine_thread(lambda engine: engine.load_bucket(bucket, buffer))
+
+    async def finish_update(self, version: int, sent: Mapping[str, int]) -> list[str]:
+        """Takes the new version; returns the tensors whose checksums differ from what the learner sent."""
+        wrong = await self._on_engine_thread(lambda engine: engine.finish_update(version, sent))
+        self.version = version
+        return wrong
+
+    async def engine_rpc(self, method: str, *args: Any) -> Any:
+        """vLLM's worker methods by name, for the CUDA transports of weights."""
+        return await self._on_engine_thread(lambda engine: engine.collective_rpc(method, *args))
+
+    async def sleep(self) -> None:
+        await self._on_engine_thread(lambda engine: engine.sleep())
+
+    async def wake(self) -> None:
+        await self._on_engine_thread(lambda engine: engine.wake())
+
+    async def abort(self) -> None:
+        """Drops every unfinished request; their callers are cancelled."""
+        await self._on_engine_thread(lambda engine: engine.abort_all())
+        for future, _ in self._waiting.values():
+            future.cancel()
+        self._waiting.clear()
+
+    async def _complete(self, prompt: Prompt, seed: int, sampling: SamplingParams) -> Completion:
+        if self._fatal is not None:
+            raise self._fatal
+        self._count += 1
+        request = Request(f"{prompt.id}/{self._count}", prompt.token_ids, sampling, seed)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Completion] = loop.create_future()
+        self._waiting[request.id] = (future, loop)
+        self._calls.put((lambda: self.engine.add(request), None, None))
+        return await future
+
+    async def _on_engine_thread(self, call: Callable[[Any], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._calls.put((lambda: call(self.engine), future, loop))
+        return await future
+
+    def _rollout(
+        self,
+        prompt: Prompt,
+        member: int,
+        seed: int,
+        sampling: SamplingParams,
+        completion: Completion,
+        version: int,
+    ) -> Rollout:
+        length = len(completion.token_ids)
+        segment = Segment(
+            prompt_ids=prompt.token_ids,
+            completion_ids=completion.token_ids,
+            loss_mask=[True] * length,
+            behavior_logprobs=completion.logprobs,
+            policy_versions=[version] * length,
+            finish_reason=completion.finish_reason,
+        )
+        return Rollout(prompt, member, seed, [segment], self.engine.decode(completion.token_ids), sampling)
+
+    # --- the engine thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self.engine = build_engine(self.spec)
+        except BaseException as error:  # noqa: BLE001  # handed to whoever calls start()
+            self._fatal = RuntimeError(f"the {self.spec.kind} engine did not start:\n{traceback.format_exc()}")
+            self._fatal.__cause__ = error
+            self._ready.set()
+            return
+        self._ready.set()
+        while True:
+            self._drain_calls()
+            if not self.engine.has_unfinished():
+                continue
+            try:
+                finished = self.engine.step()
+            except BaseException as error:  # noqa: BLE001  # every waiting caller must hear of it
+                self._fail_all(error)
+                return
+            for completion in finished:
+                future, loop = self._waiting.pop(completion.id)
+                loop.call_soon_threadsafe(_resolve, future, completion, None)
+
+    def _drain_calls(self) -> None:
+        """Runs the submitted calls; waits for one when the engine has nothing to do."""
+        block = not self.engine.has_unfinished()
+        while True:
+            try:
+                call, future, loop = self._calls.get(block=block)
+            except queue.Empty:
+                return
+            block = False
+            try:
+                result, error = call(), None
+            except Exception as caught:  # noqa: BLE001  # belongs to the caller
+                result, error = None, caught
+            if future is not None:
+                loop.call_soon_threadsafe(_resolve, future, result, error)
+            elif error is not None:
+                self._fail_all(error)
+
+    def _fail_all(self, error: BaseException) -> None:
+        self._fatal = error
+        waiting, self._waiting = self._waiting, {}
+        for future, loop in waiting.values():
+            loop.call_soon_threadsafe(_resolve, future, None, error)
+
+
+def _resolve(future: asyncio.Future, result: Any, error: BaseException | None) -> None:
+    if future.cancelled() or future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
