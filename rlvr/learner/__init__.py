@@ -1,0 +1,1 @@
+"""How a batch becomes optimizer steps: DeepSpeed engines in Ray actors, packed sequences, chunked logprobs."""

@@ -1,0 +1,242 @@
+"""The driver's side of learning: one Ray actor per rank, called together, waited for with a deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
+
+from rlvr.cluster.environment import learner_environment
+from rlvr.errors import RlvrError, WorkerDied
+from rlvr.learner.batch import Shard, TrainSequence, make_shard
+from rlvr.learner.packing import Plan, plan_batch
+from rlvr.learner.worker import LearnerWorker
+from rlvr.metrics import Metrics, merge
+from rlvr.recipe.schema import LearnerConfig, ObjectiveConfig, ResourcesConfig
+from rlvr.transfer.buckets import Bucket
+
+# How long ranks may take to answer a ping after one of them failed; it only bounds how well we name the culprit.
+AUTOPSY_S = 5.0
+
+
+class LearnerGroup:
+    """The ranks of the learner. Every method waits for all of them, or raises WorkerDied naming who is gone."""
+
+    def __init__(
+        self,
+        resources: ResourcesConfig,
+        device: str,
+        actor_options: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """`device` is cpu or cuda; `actor_options[r]` are extra Ray options (GPU share, placement) of rank r."""
+        self.resources = resources
+        self.device = device
+        self.world_size = resources.learners.count
+        self.learner: LearnerConfig | None = None
+        threads = resources.learners.threads
+        actor = ray.remote(concurrency_groups={"health": 1})(LearnerWorker)
+        self.workers = [
+            actor.options(
+                **{
+                    "num_cpus": 0,
+                    "num_gpus": 1 if device == "cuda" else 0,
+                    # A restarted rank would have lost its weights and its place in the process group.
+                    "max_restarts": 0,
+                    "max_task_retries": 0,
+                    "runtime_env": {"env_vars": learner_environment(threads, device)},
+                    **(actor_options[rank] if actor_options else {}),
+                }
+            ).remote(rank, self.world_size, device, threads)
+            for rank in range(self.world_size)
+        ]
+
+    def start(self) -> list[int]:
+        """Waits until the ranks are placed and connected; their process ids."""
+        timeout_s = self.resources.start_timeout_s
+        pids = self.pids()
+        host, port = self._wait([self.workers[0].rendezvous.remote()], "starting", timeout_s)[0]
+        # A collective must fail after the driver's own deadline would have named the rank that hangs, not before.
+        collective_timeout_s = max(self.resources.step_timeout_s, timeout_s) + 60
+        self._on_all("connect", host, port, collective_timeout_s, timeout_s=timeout_s)
+        return pids
+
+    def setup(
+        self,
+        model_dir: str | Path,
+        learner: LearnerConfig,
+        total_optimizer_steps: int,
+        seed: int,
+        reference: bool,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Loads a Hugging Face model, with a frozen copy as `reference` if asked; called again for each stage."""
+        arguments = (str(model_dir), learner, total_optimizer_steps, seed, reference, trust_remote_code)
+        self.hidden_size = self._on_all("setup", *arguments, timeout_s=self.resources.start_timeout_s)[0]
+        self.learner = learner
+
+    def train_rl(
+        self,
+        sequences: Sequence[TrainSequence],
+        objective: ObjectiveConfig,
+        temperature: float,
+        max_completion_tokens: int,
+        shuffle_seed: int,
+    ) -> Metrics:
+        """Epochs times mini-batches optimizer steps; a batch without loss tokens makes none and reports a loss of 0."""
+        learner = self._learner()
+        plan = self._plan(sequences, learner.mini_batches, shuffle_seed, objective.aggregation, max_completion_tokens)
+        if not plan.num_steps:
+            return _nothing_trained()
+        parts = self._on_shards(sequences, plan, "train_rl", objective, temperature)
+        return merge([*parts, _trained_tokens(sequences)])
+
+    def train_sft(self, sequences: Sequence[TrainSequence]) -> Metrics:
+        """One optimizer step on the mean negative log-likelihood of all loss tokens."""
+        plan = self._plan(sequences, 1, 0, "token_mean", 1)
+        if not plan.num_steps:
+            return _nothing_trained()
+        return merge([*self._on_shards(sequences, plan, "train_sft"), _trained_tokens(sequences)])
+
+    def sequence_kl(self, sequences: Sequence[TrainSequence], temperature: float, estimator: str) -> list[float]:
+        """KL(policy || reference) estimate of each sequence, summed over its loss tokens (nats), in their order."""
+        sums = [0.0] * len(sequences)
+        plan = self._plan(sequences, 1, 0, "token_mean", 1)
+        if not plan.num_steps:
+            return sums
+        results = self._on_shards(sequences, plan, "sequence_kl", temperature, estimator)
+        for rank, result in enumerate(results):
+            used = _used(plan, rank)
+            for position, value in result:
+                sums[used[position]] = value
+        return sums
+
+    def parameter_specs(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Hugging Face names and full shapes of all weights; tied weights once."""
+        return self._on_all("parameter_specs")[0]
+
+    def gather_bucket(self, bucket: Bucket) -> tuple[ray.ObjectRef, dict[str, int]]:
+        """Reference to the bucket's bytes (uint8 array in Ray's object store), and the checksum of each tensor.
+
+        Raises RunStopped when any weight of the model is not finite, before the first byte leaves the learner.
+        """
+        pairs = [worker.gather_bucket.options(num_returns=2).remote(bucket) for worker in self.workers]
+        sums = self._wait([pair[1] for pair in pairs], "gathering weights", self.resources.step_timeout_s)
+        return pairs[0][0], sums[0]
+
+    def save(self, directory: str | Path) -> None:
+        """Sharded training state: weights, optimizer, step number. (The learner draws no random numbers.)"""
+        self._on_all("save", str(directory))
+
+    def load(self, directory: str | Path) -> None:
+        """Takes up a saved state, after `setup` with the same configuration and number of ranks."""
+        self._on_all("load", str(directory))
+
+    def export(self, directory: str | Path) -> None:
+        """Writes a Hugging Face directory: safetensors, configuration, tokenizer."""
+        self._on_all("export", str(directory))
+
+    def pids(self) -> list[int]:
+        """Process ids of the ranks."""
+        pings = [worker.ping.options(concurrency_group="health").remote() for worker in self.workers]
+        return self._wait(pings, "starting", self.resources.start_timeout_s)
+
+    def close(self) -> None:
+        """Ends the ranks at once; what was not saved is gone."""
+        for worker in self.workers:
+            ray.kill(worker)
+        self.workers = []
+
+    def _plan(
+        self, sequences: Sequence[TrainSequence], mini_batches: int, seed: int, aggregation: str, max_completion: int
+    ) -> Plan:
+        learner = self._learner()
+        return plan_batch(
+            sequences,
+            num_ranks=self.world_size,
+            num_mini_batches=mini_batches,
+            seed=seed,
+            max_tokens=learner.max_tokens_per_micro_batch,
+            packing=learner.packing,
+            aggregation=aggregation,
+            max_completion_tokens=max_completion,
+            hidden_size=self.hidden_size,
+        )
+
+    def _on_shards(self, sequences: Sequence[TrainSequence], plan: Plan, method: str, *arguments: Any) -> list[Any]:
+        shards: list[Shard] = [make_shard(sequences, plan.weights, steps) for steps in plan.ranks]
+        refs = [
+            getattr(worker, method).remote(ray.put(shard), *arguments)
+            for worker, shard in zip(self.workers, shards, strict=True)
+        ]
+        return self._wait(refs, method, self.resources.step_timeout_s)
+
+    def _on_all(self, method: str, *arguments: Any, timeout_s: float | None = None) -> list[Any]:
+        refs = [getattr(worker, method).remote(*arguments) for worker in self.workers]
+        return self._wait(refs, method, timeout_s or self.resources.step_timeout_s)
+
+    def _wait(self, refs: Sequence[ray.ObjectRef], phase: str, timeout_s: float) -> list[Any]:
+        """Results in order. The first failure counts: the other ranks then hang in a collective or lost their peer."""
+        deadline = time.monotonic() + timeout_s
+        pending = list(refs)
+        while pending:
+            remaining = max(0.0, deadline - time.monotonic())
+            done, pending = ray.wait(pending, num_returns=1, timeout=remaining)
+            if not done:
+                silent = [str(rank) for rank, ref in enumerate(refs) if ref in pending]
+                raise WorkerDied(
+                    f"learner: no answer from rank {', '.join(silent)} in {timeout_s:.0f} s while in {phase}; "
+                    f"{self._autopsy() or 'all processes are alive'}. Raise resources.step_timeout_s (start_timeout_s "
+                    "while starting) if the work is that long"
+                )
+            try:
+                ray.get(done[0], timeout=AUTOPSY_S)
+            except RayError as error:
+                self._raise(error, phase)
+        return ray.get(list(refs), timeout=AUTOPSY_S)
+
+    def _raise(self, error: RayError, phase: str) -> None:
+        """A dead rank first: the error of its peers only says that a connection closed."""
+        cause = error.cause if isinstance(error, RayTaskError) else None
+        if isinstance(cause, RlvrError):
+            raise cause from None
+        verdict = self._autopsy()
+        if verdict:
+            raise WorkerDied(f"learner: {verdict} (while in {phase}); the run can be resumed") from error
+        raise error
+
+    def _autopsy(self) -> str:
+        """Which ranks are dead or do not answer; empty when all are well."""
+        pings = [worker.ping.options(concurrency_group="health").remote() for worker in self.workers]
+        deadline = time.monotonic() + AUTOPSY_S
+        findings = []
+        for rank, ping in enumerate(pings):
+            try:
+                ray.get(ping, timeout=max(0.1, deadline - time.monotonic()))
+            except GetTimeoutError:
+                findings.append(f"rank {rank} is frozen")
+            except (ActorDiedError, ActorUnavailableError) as error:
+                reason = " ".join(str(error).split())
+                findings.append(f"rank {rank} died: {reason[:500]}")
+        return "; ".join(findings)
+
+    def _learner(self) -> LearnerConfig:
+        assert self.learner is not None, "call setup first"
+        return self.learner
+
+
+def _used(plan: Plan, rank: int) -> list[int]:
+    """Positions in the batch of the rank's sequences, in the shard's order."""
+    return sorted({index for step in plan.ranks[rank] for micro in step for index in micro})
+
+
+def _trained_tokens(sequences: Sequence[TrainSequence]) -> Metrics:
+    return {"trained_tokens": (float(np.sum([sequence.num_loss_tokens for sequence in sequences])), 1.0)}
+
+
+def _nothing_trained() -> Metrics:
+    return {"loss": (0.0, 1.0), "trained_tokens": (0.0, 1.0), "skipped_steps": (0.0, 1.0), "micro_batches": (0.0, 1.0)}
