@@ -17,7 +17,7 @@ Dtype = Literal["float32", "bfloat16"]
 class Section(BaseModel):
     """Closed and frozen: an unknown key is an error, and nothing changes a recipe after it is loaded."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class TaskConfig(Section):
 class RewardTerm(BaseModel):
     """One reward function; keys other than these are its parameters, checked against its signature."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     __pydantic_extra__: dict[str, JsonValue]
 
     fn: str = Field(description="Name of a built-in function (`rlvr.scoring.functions`) or path/to/file.py:function.")
@@ -179,6 +179,11 @@ class RewardConfig(Section):
     calls_per_process: int = Field(1000, ge=1, description="A reward process is replaced after so many calls.")
     on_failure: FailurePolicy = FailurePolicy()
 
+    @property
+    def correct_term(self) -> str:
+        """The term that accuracy is read from."""
+        return self.correct or next(iter(self.terms))
+
 
 # --- rollouts --------------------------------------------------------------------------------------------------------
 
@@ -205,7 +210,7 @@ class RolloutConfig(Section):
     prefix_caching: bool = Field(True, description="Share the KV cache of common prefixes; reset at weight updates.")
 
 
-# --- objective: one choice in each slot --------------------------------------------------------------------------------
+# --- objective: one choice in each slot ------------------------------------------------------------------------------
 
 
 class ClipLoss(Section):
@@ -358,7 +363,9 @@ class ResourcesConfig(Section):
     engines: EngineResources = EngineResources()
     learners: LearnerResources = LearnerResources()
     rewards: RewardResources = RewardResources()
-    ray_address: str | None = Field(None, description="Join this Ray cluster (`auto` finds a local one); null starts one.")
+    ray_address: str | None = Field(
+        None, description="Join this Ray cluster (`auto` finds a local one); null starts one."
+    )
     transfer_bucket_mb: int = Field(256, ge=1, description="Size cap of a weight-transfer bucket, MiB.")
     start_timeout_s: float = Field(300.0, gt=0, description="Deadline for actors to be placed and ready.")
     step_timeout_s: float = Field(1800.0, gt=0, description="Deadline of any one wait during training.")

@@ -1,0 +1,80 @@
+"""`rlvr check`: what a recipe says, and what its numbers imply. Needs no GPU, no model and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rlvr.recipe.arithmetic import derive, rollout_demand
+from rlvr.recipe.load import dump_recipe, load_recipe
+from rlvr.recipe.schema import ModelConfig, Recipe, RlStage, SftStage, Stage
+
+
+def check(
+    recipe: Path, overrides: Sequence[str] = (), *, resolved: bool = False, console: Console | None = None
+) -> Recipe:
+    """Loads and checks a recipe, then prints its description and, per stage, the derived quantities.
+
+    `resolved` prints the resolved recipe as YAML instead. Raises RecipeError with every problem found.
+    """
+    console = console or Console()
+    loaded = load_recipe(recipe, overrides)
+    if resolved:
+        console.file.write(dump_recipe(loaded))
+        return loaded
+    console.print(f"[bold]{escape(loaded.name)}[/bold]  {escape(loaded.description)}")
+    console.print(f"model      {escape(_model(loaded.model))}")
+    console.print(f"resources  {_resources(loaded)}")
+    for stage in loaded.stages:
+        console.print(_table(stage, loaded))
+    console.print("[green]The recipe is consistent.[/green]")
+    return loaded
+
+
+def _model(model: ModelConfig) -> str:
+    if model.path is not None:
+        return model.path + (f" at {model.revision}" if model.revision else "")
+    assert model.init is not None
+    init = model.init
+    shape = f"{init.num_layers} layers x {init.hidden_size} wide"
+    return f"{init.architecture} of {shape}, random weights, character tokenizer"
+
+
+def _resources(recipe: Recipe) -> str:
+    resources = recipe.resources
+    engines, learners = rollout_demand(recipe)
+    workers = f"{resources.engines.count} engines, {resources.learners.count} learner ranks"
+    workers += f", {resources.rewards.count} x {resources.rewards.processes} reward processes"
+    if resources.device == "cpu":
+        return f"{workers} on CPU"
+    total = engines if resources.placement == "colocated" else engines + learners
+    where = "shared" if resources.placement == "colocated" else f"{engines} + {learners}"
+    return f"{workers}; {total} GPUs ({where})" + (" if there are any, else CPU" if resources.device == "auto" else "")
+
+
+def _table(stage: Stage, recipe: Recipe) -> Table:
+    title = f"stage {stage.name}" + (f" ({stage.kind})" if stage.name != stage.kind else "")
+    table = Table(title=escape(title), title_justify="left", caption=escape(_method(stage)), caption_justify="left")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_column("how")
+    for quantity, value, how in derive(stage, recipe.resources):
+        table.add_row(quantity, f"{value:,}" if isinstance(value, int) else escape(value), escape(how))
+    return table
+
+
+def _method(stage: Stage) -> str:
+    terms = " + ".join(f"{term.weight:g} {name}" for name, term in stage.reward.terms.items())
+    if isinstance(stage, RlStage):
+        objective, loss = stage.objective, stage.objective.policy_loss
+        preset = f"preset {stage.preset}: " if stage.preset else ""
+        return (
+            f"{preset}advantage {objective.advantage}, {loss.name} -{loss.clip_low:g}/+{loss.clip_high:g}, "
+            f"{objective.aggregation}, KL {objective.kl.coefficient:g}, zero variance: "
+            f"{objective.filter.zero_variance}; reward = {terms}; lr {stage.learner.optimizer.lr:g}"
+        )
+    return f"lr {stage.learner.optimizer.lr:g}" if isinstance(stage, SftStage) else f"reward = {terms}"

@@ -1,0 +1,138 @@
+"""What a recipe's numbers imply: prompts -> rollouts -> mini-batches -> optimizer steps -> tokens."""
+
+from __future__ import annotations
+
+from rlvr.recipe.schema import EvalStage, Recipe, ResourcesConfig, RlStage, SftStage
+
+Stage = SftStage | RlStage | EvalStage
+Row = tuple[str, int | str, str]
+
+
+def context_length(stage: Stage) -> int:
+    """Tokens that an engine must be able to hold: the longest prompt with the longest completion of any use."""
+    completion = stage.rollout.max_completion_tokens
+    return stage.rollout.max_prompt_tokens + max(completion, stage.evaluation.max_completion_tokens or completion)
+
+
+def total_optimizer_steps(stage: Stage) -> int:
+    """Optimizer steps of a stage, in which schedules are sized. Skipped steps (non-finite gradients) count."""
+    if isinstance(stage, RlStage):
+        return stage.steps * stage.learner.epochs * stage.learner.mini_batches
+    return stage.steps if isinstance(stage, SftStage) else 0
+
+
+def num_evaluations(stage: Stage) -> int:
+    """How often a stage evaluates; 0 without a test source."""
+    if stage.task.test is None:
+        return 0
+    if isinstance(stage, EvalStage):
+        return 1
+    every, steps = stage.evaluation.every, stage.steps
+    at = {0} if stage.evaluation.at_start else set()
+    at |= set(range(every, steps + 1, every)) if every else set()
+    at |= {steps} if stage.evaluation.at_end else set()
+    return len(at)
+
+
+def derive(stage: Stage, resources: ResourcesConfig) -> list[Row]:
+    """Rows of (quantity, value, how it comes about), from what is written to what is implied."""
+    if isinstance(stage, RlStage):
+        rows = _rl(stage, resources)
+    elif isinstance(stage, SftStage):
+        rows = _sft(stage, resources)
+    else:
+        rows = []
+    prompt, longest = stage.rollout.max_prompt_tokens, context_length(stage)
+    rows.append(("engine context length", longest, f"{prompt} prompt + {longest - prompt} completion tokens"))
+    return rows + _evaluation(stage)
+
+
+def rollout_demand(recipe: Recipe) -> tuple[int, int]:
+    """(engine GPUs, learner GPUs) that the recipe takes where there are GPUs; colocated ones coincide."""
+    engines, learners = recipe.resources.engines, recipe.resources.learners
+    return engines.count * engines.tensor_parallel, learners.count
+
+
+def _rl(stage: RlStage, resources: ResourcesConfig) -> list[Row]:
+    rollout, learner, ranks = stage.rollout, stage.learner, resources.learners.count
+    rollouts = rollout.prompts_per_step * rollout.group_size
+    per_mini = rollouts // learner.mini_batches
+    tokens = rollouts * rollout.max_completion_tokens
+    longest = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    worst = per_mini * longest
+    # A sequence over the budget gets a micro-batch alone, so no rank can need more micro-batches than sequences.
+    per_micro = max(1, learner.max_tokens_per_micro_batch // longest) if learner.packing else 1
+    micro = -(-per_mini // (ranks * per_micro))
+    rows: list[Row] = [
+        ("prompts per step", rollout.prompts_per_step, "rollout.prompts_per_step"),
+        ("rollouts per step", rollouts, f"{rollout.prompts_per_step} prompts x {rollout.group_size} completions"),
+        (
+            "rollouts per engine",
+            -(-rollouts // resources.engines.count),
+            f"{rollouts} over {resources.engines.count} engines",
+        ),
+        ("rollouts per mini-batch", per_mini, f"{rollouts} / {learner.mini_batches} mini-batches"),
+        (
+            "optimizer steps per step",
+            learner.epochs * learner.mini_batches,
+            f"{learner.epochs} epochs x {learner.mini_batches}",
+        ),
+        ("steps", stage.steps, "written"),
+        (
+            "optimizer steps",
+            total_optimizer_steps(stage),
+            f"{stage.steps} steps x {learner.epochs * learner.mini_batches}",
+        ),
+        ("completion tokens per step, at most", tokens, f"{rollouts} rollouts x {rollout.max_completion_tokens}"),
+        ("tokens per mini-batch, at most", worst, f"{per_mini} rollouts x {longest} tokens"),
+        (
+            "micro-batches per rank, all at full length",
+            micro,
+            f"{per_mini} rollouts over {ranks} ranks, {per_micro} of {longest} tokens at a time",
+        ),
+        ("rollouts in all", stage.steps * rollouts, f"{stage.steps} steps x {rollouts}"),
+    ]
+    if stage.objective.filter.zero_variance == "refill":
+        rounds = stage.objective.filter.max_generation_rounds
+        rows.append(
+            ("rollouts generated per step, at most", rounds * rollouts, f"refill: {rounds} rounds x {rollouts}")
+        )
+    need = stage.objective.kl.coefficient > 0
+    rows.append(
+        ("reference policy", "yes" if need else "no", f"objective.kl.coefficient={stage.objective.kl.coefficient:g}")
+    )
+    return rows
+
+
+def _sft(stage: SftStage, resources: ResourcesConfig) -> list[Row]:
+    seen = stage.steps * stage.batch_size
+    size = getattr(stage.task.train, "size", None)
+    how = f"{stage.steps} steps x {stage.batch_size}"
+    return [
+        ("demonstrations per step", stage.batch_size, "batch_size"),
+        (
+            "demonstrations per rank",
+            -(-stage.batch_size // resources.learners.count),
+            f"over {resources.learners.count} ranks",
+        ),
+        ("optimizer steps", stage.steps, "one per step"),
+        ("demonstrations in all", seen, how + (f" = {seen / size:.1f} epochs" if size else "")),
+    ]
+
+
+def _evaluation(stage: Stage) -> list[Row]:
+    times = num_evaluations(stage)
+    if not times:
+        return [("evaluations", 0, "no task.test")]
+    evaluation = stage.evaluation
+    sizes = [n for n in (evaluation.num_prompts, getattr(stage.task.test, "size", None)) if n is not None]
+    per_prompt = evaluation.greedy + evaluation.num_samples
+    rows: list[Row] = [
+        ("evaluations", times, f"start {evaluation.at_start}, every {evaluation.every}, end {evaluation.at_end}")
+    ]
+    if sizes:
+        prompts = min(sizes)
+        rows.append(
+            ("completions per evaluation", prompts * per_prompt, f"{prompts} prompts x {per_prompt} completions")
+        )
+    return rows

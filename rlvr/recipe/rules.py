@@ -1,0 +1,307 @@
+"""Rules that span sections of a recipe, all checked before any resource is claimed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlvr.errors import RecipeError
+from rlvr.recipe.schema import (
+    AdditionSource,
+    CountdownSource,
+    CustomSource,
+    EvalStage,
+    HubSource,
+    InitConfig,
+    JsonlSource,
+    Recipe,
+    RlStage,
+    SftStage,
+    Source,
+)
+from rlvr.slots import is_path, split_path
+
+# vLLM's CPU attention kernels exist for these head sizes only.
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+# These compare the completions of one prompt with each other; one completion alone always gets advantage 0.
+GROUP_ADVANTAGES = ("grpo", "dr_grpo", "rloo", "lite_ppo", "reinforce++_baseline")
+
+Stage = SftStage | RlStage | EvalStage
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A broken rule: where (a path into the recipe), the value there, the fault with its remedy."""
+
+    loc: tuple[int | str, ...]
+    value: object
+    text: str
+
+
+def check(recipe: Recipe) -> None:
+    """Raises RecipeError listing every rule that the recipe breaks, each with the nearest feasible values."""
+    names = [stage.name for stage in recipe.stages]
+    lines = [f"{_dotted(p.loc, names)}={p.value}: {p.text}" for p in problems(recipe)]
+    if lines:
+        raise RecipeError("\n".join(dict.fromkeys(lines)))
+
+
+def problems(recipe: Recipe) -> list[Problem]:
+    """Every broken rule, in the order of the recipe."""
+    found = list(_model(recipe))
+    found += _resources(recipe)
+    for index, stage in enumerate(recipe.stages):
+        at = ("stages", index)
+        found += [Problem((*at, *p.loc), p.value, p.text) for p in _stage(recipe, stage)]
+    return found
+
+
+def divisors_near(number: int, wanted: int) -> list[int]:
+    """The divisors of `number` next to `wanted`, below and above: (256, 3) -> [2, 4]."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    below, above = [d for d in divisors if d <= wanted], [d for d in divisors if d > wanted]
+    return below[-1:] + above[:1]
+
+
+def _dotted(loc: tuple[int | str, ...], names: list[str]) -> str:
+    if loc[:1] == ("stages",) and len(loc) > 1:
+        loc = ("stages", names[int(loc[1])], *loc[2:])
+    return ".".join(map(str, loc))
+
+
+def _model(recipe: Recipe) -> Iterator[Problem]:
+    model = recipe.model
+    if (model.path is None) == (model.init is None):
+        yield Problem(("model",), None, "give exactly one of path and init")
+    if model.path is not None and Path(model.path).is_absolute() and not (Path(model.path) / "config.json").is_file():
+        yield Problem(("model", "path"), model.path, "no Hugging Face model (config.json) in this directory")
+    if model.init is None:
+        return
+    if model.revision is not None:
+        yield Problem(("model", "revision"), model.revision, "only a hub model has revisions; remove it")
+    if model.trust_remote_code:
+        yield Problem(("model", "trust_remote_code"), True, "a model built by init ships no code; remove it")
+    yield from (Problem(("model", "init", *p.loc), p.value, p.text) for p in _init(recipe, model.init))
+
+
+def _init(recipe: Recipe, init: InitConfig) -> Iterator[Problem]:
+    heads = init.num_heads
+    if init.hidden_size % heads:
+        near = " or ".join(map(str, divisors_near(init.hidden_size, heads)))
+        yield Problem(("num_heads",), heads, f"must divide hidden_size={init.hidden_size}; nearest: {near}")
+    elif (
+        any(stage.rollout.engine == "vllm" for stage in recipe.stages)
+        and init.hidden_size // heads not in CPU_HEAD_SIZES
+    ):
+        size = init.hidden_size // heads
+        feasible = [init.hidden_size // s for s in CPU_HEAD_SIZES if init.hidden_size % s == 0]
+        text = f"heads of {init.hidden_size}/{heads}={size}: vLLM's CPU kernels know {CPU_HEAD_SIZES}; "
+        text += f"feasible here: num_heads {feasible}" if feasible else "choose a hidden_size that is a multiple of 32"
+        yield Problem(("num_heads",), heads, text + ", or rollout.engine=transformers")
+    if heads % init.num_kv_heads:
+        near = " or ".join(map(str, divisors_near(heads, init.num_kv_heads)))
+        yield Problem(("num_kv_heads",), init.num_kv_heads, f"must divide num_heads={heads}; nearest: {near}")
+    longest = max(_longest(stage) for stage in recipe.stages)
+    if longest > init.max_position_embeddings:
+        yield Problem(
+            ("max_position_embeddings",),
+            init.max_position_embeddings,
+            f"prompts and completions take up to {longest} tokens; raise it to that, or lower the rollout's limits",
+        )
+
+
+def _longest(stage: Stage) -> int:
+    completion = stage.rollout.max_completion_tokens
+    return stage.rollout.max_prompt_tokens + max(completion, stage.evaluation.max_completion_tokens or completion)
+
+
+def _resources(recipe: Recipe) -> Iterator[Problem]:
+    resources = recipe.resources
+    if resources.device == "cpu" and resources.placement == "colocated":
+        yield Problem(("resources", "placement"), "colocated", "CPU workers share no device; use separate")
+    if resources.device == "cpu" and resources.engines.tensor_parallel > 1:
+        yield Problem(
+            ("resources", "engines", "tensor_parallel"), resources.engines.tensor_parallel, "needs GPUs; use 1"
+        )
+    if resources.placement == "colocated":
+        engines, learners = resources.engines, resources.learners
+        if engines.count * engines.tensor_parallel != learners.count:
+            yield Problem(
+                ("resources", "learners", "count"),
+                learners.count,
+                f"colocated engines and learners share their GPUs: engines take {engines.count} x "
+                f"{engines.tensor_parallel} = {engines.count * engines.tensor_parallel}; make both equal",
+            )
+
+
+def _stage(recipe: Recipe, stage: Stage) -> Iterator[Problem]:
+    yield from _sources(stage)
+    yield from _reward(stage)
+    yield from _evaluation(stage)
+    if isinstance(stage, RlStage):
+        yield from _rl(stage)
+        yield from _slot(("objective", "advantage"), stage.objective.advantage)
+    if stage.preset is not None and not isinstance(stage, RlStage):
+        yield Problem(("preset",), stage.preset, "presets are methods of rl stages; remove it")
+    if isinstance(stage, SftStage):
+        yield from _sft(stage)
+    if not isinstance(stage, EvalStage):
+        yield from _learner(stage)
+
+
+def _sources(stage: Stage) -> Iterator[Problem]:
+    task = stage.task
+    for name, source in (("train", task.train), ("test", task.test)):
+        if source is not None:
+            yield from (Problem(("task", name, *p.loc), p.value, p.text) for p in _source(source))
+    if "{prompt}" not in task.template.text:
+        yield Problem(
+            ("task", "template", "text"), repr(task.template.text), "must hold {prompt}, where the question goes"
+        )
+    if task.template.system is not None and not task.template.chat:
+        yield Problem(("task", "template", "system"), repr(task.template.system), "needs task.template.chat=true")
+    if task.test is not None and task.test == task.train:
+        yield Problem(("task", "test"), task.test.source, "is the training source itself; hold problems out")
+
+
+def _source(source: Source) -> Iterator[Problem]:
+    if isinstance(source, AdditionSource | CountdownSource):
+        from rlvr.tasks.sources import load_rows
+
+        try:
+            load_rows(source)
+        except RecipeError as error:
+            yield Problem(("size",), source.size, str(error).partition(": ")[2])
+    elif isinstance(source, JsonlSource):
+        if not Path(source.path).is_file():
+            yield Problem(("path",), source.path, "no such file")
+        elif Path(source.path).suffix not in (".jsonl", ".parquet"):
+            yield Problem(("path",), source.path, "expected a .jsonl or .parquet file")
+    elif isinstance(source, CustomSource):
+        if not is_path(source.function):
+            yield Problem(("function",), source.function, "expected path/to/file.py:function")
+        yield from _slot(("function",), source.function)
+    elif isinstance(source, HubSource) and Path(source.dataset).is_absolute() and not Path(source.dataset).is_dir():
+        yield Problem(("dataset",), source.dataset, "no such directory")
+
+
+def _slot(loc: tuple[str, ...], name: str) -> Iterator[Problem]:
+    if is_path(name) and not split_path(name)[0].is_file():
+        yield Problem(loc, name, "no such file; give path/to/file.py:function")
+
+
+def _reward(stage: Stage) -> Iterator[Problem]:
+    reward = stage.reward
+    if reward.correct is not None and reward.correct not in reward.terms:
+        yield Problem(("reward", "correct"), reward.correct, f"names no term; the terms are {', '.join(reward.terms)}")
+    if all(term.weight == 0 for term in reward.terms.values()):
+        yield Problem(("reward", "terms"), None, "every weight is 0, so every reward is 0; raise one")
+    for name, term in reward.terms.items():
+        yield from _slot(("reward", "terms", name, "fn"), term.fn)
+        # The scoring package is optional here: the schema and its rules stand on their own.
+        if importlib.util.find_spec("rlvr.scoring") and importlib.util.find_spec("rlvr.scoring.functions"):
+            functions = importlib.import_module("rlvr.scoring.functions")
+            if not is_path(term.fn) or split_path(term.fn)[0].is_file():
+                for text in functions.signature_problems(term):
+                    yield Problem(("reward", "terms", name), None, text)
+
+
+def _evaluation(stage: Stage) -> Iterator[Problem]:
+    evaluation = stage.evaluation
+    asked = isinstance(stage, EvalStage) or evaluation.every > 0
+    # The defaults ask for evaluation at both ends; without a test source they quietly mean none.
+    if asked and stage.task.test is None:
+        text = "needs task.test, held-out problems" if isinstance(stage, EvalStage) else "needs task.test; add it, or 0"
+        loc = ("task", "test") if isinstance(stage, EvalStage) else ("evaluation", "every")
+        yield Problem(loc, None if isinstance(stage, EvalStage) else evaluation.every, text)
+    if asked and not evaluation.greedy and evaluation.num_samples == 0:
+        yield Problem(("evaluation", "num_samples"), 0, "nothing is evaluated; set greedy or num_samples")
+    too_large = [k for k in evaluation.k if k > evaluation.num_samples]
+    if evaluation.num_samples and too_large:
+        yield Problem(
+            ("evaluation", "k"),
+            list(evaluation.k),
+            f"pass@{too_large[0]} needs evaluation.num_samples >= {too_large[0]}",
+        )
+    if any(k < 1 for k in evaluation.k):
+        yield Problem(("evaluation", "k"), list(evaluation.k), "each k is at least 1")
+
+
+def _sft(stage: SftStage) -> Iterator[Problem]:
+    source = stage.task.train
+    if not isinstance(source, AdditionSource | CountdownSource) and source.columns.solution is None:
+        yield Problem(
+            ("task", "train", "columns", "solution"), "null", "an sft stage imitates demonstrations; name their column"
+        )
+    if stage.learner.epochs != 1:
+        yield Problem(("learner", "epochs"), stage.learner.epochs, "an sft stage counts steps; use 1 and set steps")
+    if stage.learner.mini_batches != 1:
+        yield Problem(("learner", "mini_batches"), stage.learner.mini_batches, "an sft step is one update; use 1")
+
+
+def _rl(stage: RlStage) -> Iterator[Problem]:
+    rollout, learner = stage.rollout, stage.learner
+    for name, neutral in (("top_p", 1.0), ("top_k", -1), ("min_p", 0.0)):
+        value = getattr(rollout, name)
+        if value != neutral:
+            yield Problem(
+                ("rollout", name),
+                value,
+                "the learner scores the whole vocabulary, so training on a cut support is biased; "
+                f"use {neutral} (evaluation has its own)",
+            )
+    if rollout.group_size < 2 and stage.objective.advantage in GROUP_ADVANTAGES:
+        yield Problem(
+            ("rollout", "group_size"),
+            rollout.group_size,
+            f"advantage {stage.objective.advantage!r} compares the completions of a prompt and needs at least 2; "
+            "raise it or choose advantage 'reinforce++'",
+        )
+    rollouts = rollout.prompts_per_step * rollout.group_size
+    if rollouts % learner.mini_batches:
+        near = " or ".join(map(str, divisors_near(rollouts, learner.mini_batches)))
+        yield Problem(
+            ("learner", "mini_batches"),
+            learner.mini_batches,
+            f"must divide the {rollouts} rollouts of a step ({rollout.prompts_per_step} prompts x {rollout.group_size}); "
+            f"nearest: {near}",
+        )
+    if isinstance(stage.task.train, AdditionSource | CountdownSource | JsonlSource | HubSource):
+        size = stage.task.train.size
+        if size is not None and size < rollout.prompts_per_step:
+            yield Problem(
+                ("rollout", "prompts_per_step"),
+                rollout.prompts_per_step,
+                f"the source holds {size} prompts; use at most that",
+            )
+    dual = stage.objective.policy_loss.dual_clip
+    if dual is not None and dual <= 1 + stage.objective.policy_loss.clip_high:
+        yield Problem(
+            ("objective", "policy_loss", "dual_clip"),
+            dual,
+            f"must exceed 1 + clip_high = {1 + stage.objective.policy_loss.clip_high}",
+        )
+
+
+def _learner(stage: SftStage | RlStage) -> Iterator[Problem]:
+    learner = stage.learner
+    if learner.offload == "parameters" and learner.zero_stage != 3:
+        yield Problem(("learner", "offload"), "parameters", "only ZeRO 3 shards parameters; set learner.zero_stage=3")
+    if learner.offload == "optimizer" and learner.zero_stage == 0:
+        yield Problem(("learner", "offload"), "optimizer", "needs learner.zero_stage 1, 2 or 3")
+    optimizer = learner.optimizer
+    for index, beta in enumerate(optimizer.betas):
+        if not 0 <= beta < 1:
+            yield Problem(("learner", "optimizer", "betas", index), beta, "must lie in [0, 1)")
+    from rlvr.recipe.arithmetic import total_optimizer_steps
+
+    total = total_optimizer_steps(stage)
+    if optimizer.schedule != "constant" and optimizer.warmup_steps >= total:
+        yield Problem(
+            ("learner", "optimizer", "warmup_steps"),
+            optimizer.warmup_steps,
+            f"the stage has {total} optimizer steps, so the {optimizer.schedule} schedule never starts; use fewer",
+        )

@@ -1,0 +1,1 @@
+"""Where prompts come from: files, hub datasets, procedural generators; how a question becomes a prompt."""

@@ -1,0 +1,41 @@
+"""The characters that a recipe's tasks are written in, for a character tokenizer."""
+
+from __future__ import annotations
+
+from rlvr.recipe.schema import AdditionSource, CountdownSource, Recipe, Source, TaskConfig
+from rlvr.tasks import addition, countdown
+from rlvr.tasks.sources import load_rows
+
+PRINTABLE = "".join(map(chr, range(32, 127))) + "\n\t"
+"""Printable ASCII, line feed and tab: what a rehearsal of any recipe is written in."""
+
+
+def characters_of(recipe: Recipe) -> str:
+    """Every character of prompts, answers, demonstrations and templates, sorted, each once."""
+    found: set[str] = set()
+    for stage in recipe.stages:
+        found |= _characters_of_task(stage.task)
+    return "".join(sorted(found))
+
+
+def _characters_of_task(task: TaskConfig) -> set[str]:
+    found = set(task.template.text.replace("{prompt}", "")) | set(task.template.system or "")
+    for source in (task.train, task.test):
+        if source is not None:
+            found |= _characters_of_source(source)
+    return found
+
+
+def _characters_of_source(source: Source) -> set[str]:
+    # Known without drawing a problem, and the same whatever is drawn: the vocabulary must not depend on a seed.
+    if isinstance(source, AdditionSource):
+        return set(addition.CHARACTERS)
+    if isinstance(source, CountdownSource):
+        return set(countdown.CHARACTERS)
+    found: set[str] = set()
+    for row in load_rows(source):
+        question = row["prompt"]
+        texts = [question] if isinstance(question, str) else [message["content"] for message in question]
+        for text in (*texts, row["answer"], row.get("solution")):
+            found |= set(text or "")
+    return found
