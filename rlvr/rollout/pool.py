@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +59,7 @@ class RolloutPool:
         waiting = deque(prompts)
         limit = self.spec.max_concurrent + group_size
         load = [0] * len(self.workers)
+        seen: Counter[str] = Counter()
         running: dict[ray.ObjectRef, tuple[int, Prompt]] = {}
         while waiting or running:
             while waiting:
@@ -66,7 +67,10 @@ class RolloutPool:
                 if load[index] and load[index] + group_size > limit:
                     break
                 prompt = waiting.popleft()
-                members = [(m, derive_seed(*seed_key, prompt.id, m)) for m in range(group_size)]
+                # A prompt that is drawn twice gets other members, hence other seeds, the second time.
+                first = seen[prompt.id] * group_size
+                seen[prompt.id] += 1
+                members = [(m, derive_seed(*seed_key, prompt.id, m)) for m in range(first, first + group_size)]
                 running[self.workers[index].generate.remote(prompt, members, sampling)] = (index, prompt)
                 load[index] += group_size
             done, _ = ray.wait(list(running), num_returns=1, timeout=self.timeout_s)

@@ -1,0 +1,172 @@
+"""The `rlvr` command: one thin function per sub-command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rlvr import __version__
+from rlvr.errors import RlvrError
+
+app = typer.Typer(
+    name="rlvr",
+    help="Post-train language models by reinforcement learning with verifiable rewards.\n\n"
+    "Start with [bold]rlvr check recipes/quickstart/addition.yaml[/bold], then "
+    "[bold]rlvr train recipes/quickstart/addition.yaml[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="A recipe (.yaml).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Overrides, key=value: learner.optimizer.lr=1e-5 stages.rl.steps=10", show_default=False),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Take up the run of this name from its last checkpoint.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Remove an earlier run of this name first.")]
+
+
+@app.command()
+def train(recipe: RecipePath, overrides: Overrides = None, resume: Resume = False, replace: Replace = False) -> None:
+    """Run all stages of a recipe: cold start, reinforcement learning, evaluation.
+
+    Everything is written to runs/<name>/: metrics.jsonl, every rollout, checkpoints, the exported model, summary.json.
+    Ctrl-C ends the run after the current step with a checkpoint; --resume goes on from there.
+
+    [dim]rlvr train recipes/quickstart/addition.yaml name=mine stages.rl.steps=20[/dim]
+    """
+    from rlvr.cli.train import train as run
+
+    with _user_errors():
+        run(recipe, overrides or [], _on_existing(resume, replace))
+
+
+@app.command()
+def sft(recipe: RecipePath, overrides: Overrides = None, resume: Resume = False, replace: Replace = False) -> None:
+    """Run only the supervised stages of a recipe (the cold start).
+
+    [dim]rlvr sft recipes/quickstart/addition.yaml name=cold-start[/dim]
+    """
+    from rlvr.cli.train import train as run
+
+    with _user_errors():
+        run(recipe, overrides or [], _on_existing(resume, replace), only="sft")
+
+
+@app.command("eval")
+def evaluate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model directory or hub id; the recipe's own model if left out.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
+) -> None:
+    """Evaluate a model on a recipe's held-out prompts, with the evaluator that training uses.
+
+    [dim]rlvr eval recipes/quickstart/addition.yaml --model runs/addition/export evaluation.num_samples=16
+    'evaluation.k=[1,4,16]'[/dim]
+    """
+    from rlvr.cli.evaluate import evaluate as run
+
+    with _user_errors():
+        run(recipe, overrides or [], model, output)
+
+
+@app.command()
+def rehearse(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Run two real steps of any recipe on this machine, with a tiny random model of the same architecture.
+
+    Engines, learners, rewards and weight transfer are the real ones; sizes are cut until two CPU cores do.
+
+    [dim]rlvr rehearse recipes/scale/dapo-math-qwen2.5-32b.yaml[/dim]
+    """
+    from rlvr.cli.rehearse import rehearse as run
+
+    with _user_errors():
+        run(recipe, overrides or [])
+
+
+@app.command()
+def check(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print the resolved recipe as YAML instead.")] = False,
+) -> None:
+    """Check a recipe and print what follows from its numbers. Needs no GPU, no model, no network.
+
+    [dim]rlvr check recipes/tasks/gsm8k-qwen2.5-1.5b.yaml rollout.group_size=8[/dim]
+    """
+    from rlvr.cli.check import check as run
+
+    with _user_errors():
+        run(recipe, overrides or [], resolved=resolved)
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory, e.g. runs/addition.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="Directory to write; must not exist.", show_default=False)],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Name of a checkpoint, e.g. step-000220; the newest valid one if left out.")
+    ] = None,
+) -> None:
+    """Write a checkpoint as a Hugging Face model directory, load it back and compare.
+
+    [dim]rlvr export runs/addition my-model[/dim]
+    """
+    from rlvr.cli.export import export as run
+
+    with _user_errors():
+        run(run_dir, output, checkpoint)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, the stack inside a worker, devices, memory, disk. Exit code 1 if anything fails."""
+    from rlvr.cli.doctor import doctor as run
+
+    with _user_errors():
+        raise typer.Exit(run())
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of rlvr and of the packages it runs on."""
+    from rlvr.cluster.versions import versions
+
+    typer.echo(f"rlvr {__version__}")
+    for name, found in versions().items():
+        if name != "rlvr":
+            typer.echo(f"{name} {found or 'not installed'}")
+
+
+def _on_existing(resume: bool, replace: bool) -> str:
+    if resume and replace:
+        raise typer.BadParameter("--resume and --replace exclude each other")
+    return "resume" if resume else "replace" if replace else "refuse"
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Faults that the user can act on end as a message and an exit code, the last thing on stderr."""
+    try:
+        yield
+    except RlvrError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/bold red]", end=": ")
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from error
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,167 @@
+"""`rlvr rehearse`: two real steps of any recipe, at a size that two CPU cores can take."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rlvr.errors import RecipeError
+from rlvr.recipe.load import load_recipe
+from rlvr.recipe.rules import check as check_rules
+from rlvr.recipe.schema import (
+    AdditionSource,
+    EngineResources,
+    EvalStage,
+    HubSource,
+    LearnerResources,
+    ModelConfig,
+    Recipe,
+    RewardResources,
+    RlStage,
+    SftStage,
+    Stage,
+)
+
+STEPS = 2
+# What a rehearsal cuts down to; smaller values of the recipe stay.
+LIMITS = {
+    "prompts_per_step": 4,
+    "group_size": 4,
+    "max_completion_tokens": 32,
+    "batch_size": 8,
+    "num_prompts": 8,
+    "num_samples": 4,
+    "mini_batches": 2,
+    "epochs": 2,
+    "learner_ranks": 2,
+    "max_generation_rounds": 2,
+}
+Change = tuple[str, str, str]
+
+
+def rehearse(path: Path, overrides: Sequence[str], console: Console | None = None) -> None:
+    """Prints what was cut, runs the rest, and says that it ran. Nothing of the rehearsal is kept."""
+    console = console or Console()
+    recipe = load_recipe(path, overrides)
+    with tempfile.TemporaryDirectory(prefix="rlvr-rehearsal-") as scratch:
+        small, changes = shrink(recipe, Path(scratch))
+        console.print(_table(recipe.name, changes))
+        from rlvr.controller.run import run_recipe
+        from rlvr.models.build import tiny_like
+        from rlvr.tasks.alphabet import characters_of
+
+        tiny_like(recipe.model, Path(scratch) / "model", characters_of(small) + _ASCII, recipe.seed)
+        result = run_recipe(small, console=console)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    steps = ", ".join(f"{stage.steps} {stage.kind} steps" for stage in result.stages if stage.steps)
+    console.print(f"[green]{recipe.name} rehearses[/green]: {steps} on the real stack in {result.seconds:.0f} s.")
+
+
+_ASCII = "".join(map(chr, range(32, 127))) + "\n"
+
+
+def shrink(recipe: Recipe, scratch: Path) -> tuple[Recipe, list[Change]]:
+    """The recipe at rehearsal size, and what was changed as (key, from, to). Slots and formulas stay as they are."""
+    changes: list[Change] = []
+    ranks = min(recipe.resources.learners.count, LIMITS["learner_ranks"])
+    resources = recipe.resources.model_copy(
+        update={
+            "device": "cpu",
+            "placement": "separate",
+            "ray_address": None,
+            "engines": EngineResources(count=1),
+            "learners": LearnerResources(count=ranks),
+            "rewards": RewardResources(count=1, processes=1),
+        }
+    )
+    was = recipe.model.path or "init"
+    changes.append(("model", was, "tiny random model of the same architecture, character tokenizer"))
+    engines, learners = recipe.resources.engines, recipe.resources.learners
+    changes.append(("resources", f"{engines.count} engines, {learners.count} learner ranks", f"1 engine, {ranks} ranks, CPU"))
+    stages = [_shrink_stage(stage, changes) for stage in recipe.stages]
+    small = recipe.model_copy(
+        update={
+            "name": "rehearsal",
+            "runs_dir": str(scratch / "runs"),
+            "model": ModelConfig(path=str(scratch / "model"), chat_template=recipe.model.chat_template),
+            "resources": resources,
+            "stages": stages,
+        }
+    )
+    check_rules(small)
+    return small, changes
+
+
+def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
+    at = f"stages.{stage.name}"
+
+    def cut(section: Any, key: str, *names: str) -> Any:
+        update = {}
+        for name in names:
+            value = getattr(section, name)
+            if value is None or value > LIMITS[name]:
+                update[name] = LIMITS[name]
+                changes.append((f"{at}.{key}{name}", str(value), str(LIMITS[name])))
+        return section.model_copy(update=update)
+
+    rollout = cut(stage.rollout, "rollout.", "prompts_per_step", "group_size", "max_completion_tokens")
+    rollout = rollout.model_copy(
+        update={"max_prompt_tokens": max(rollout.max_prompt_tokens, 2048), "max_concurrent_rollouts": 16, "kv_cache_gb": None}
+    )
+    evaluation = cut(stage.evaluation, "evaluation.", "num_prompts", "num_samples")
+    k = tuple(k for k in evaluation.k if k <= max(1, evaluation.num_samples))
+    evaluation = evaluation.model_copy(update={"every": 0, "max_completion_tokens": None, "k": k or (1,)})
+    update: dict[str, Any] = {
+        "rollout": rollout,
+        "evaluation": evaluation,
+        "task": _reachable(stage.task, at, changes),
+        # A random model is cut at its limit nearly always.
+        "monitor": stage.monitor.model_copy(update={"tensorboard": False, "max_truncated_fraction": 1.0}),
+    }
+    if isinstance(stage, EvalStage):
+        return stage.model_copy(update=update)
+    learner = cut(stage.learner, "learner.", "epochs", "mini_batches")
+    learner = learner.model_copy(update={"attention": "varlen_sdpa", "offload": "none"})
+    if stage.learner.offload != "none":
+        changes.append((f"{at}.learner.offload", stage.learner.offload, "none (its CPU optimizer compiles for a minute)"))
+    changes.append((f"{at}.steps", str(stage.steps), str(min(stage.steps, STEPS))))
+    update |= {"learner": learner, "steps": min(stage.steps, STEPS)}
+    if isinstance(stage, SftStage):
+        return cut(stage, "", "batch_size").model_copy(update=update)
+    assert isinstance(stage, RlStage)
+    filters = cut(stage.objective.filter, "objective.filter.", "max_generation_rounds")
+    return stage.model_copy(update=update | {"objective": stage.objective.model_copy(update={"filter": filters})})
+
+
+def _reachable(task: Any, at: str, changes: list[Change]) -> Any:
+    """Hub datasets that cannot be loaded here are stood in for by generated additions."""
+    from rlvr.tasks.sources import load_rows
+
+    update: dict[str, Any] = {}
+    for split in ("train", "test"):
+        source = getattr(task, split)
+        if not isinstance(source, HubSource):
+            continue
+        limited = source.model_copy(update={"size": 64})
+        try:
+            load_rows(limited)
+            update[split] = limited
+        except RecipeError:
+            update[split] = AdditionSource(source="addition", size=64, split=split)
+            changes.append((f"{at}.task.{split}", source.dataset, "generated additions (the dataset cannot be had here)"))
+    return task.model_copy(update=update)
+
+
+def _table(name: str, changes: Sequence[Change]) -> Table:
+    table = Table(title=f"Rehearsing {name}: what differs from the recipe", title_justify="left")
+    for column in ("key", "recipe", "rehearsal"):
+        table.add_column(column)
+    for change in changes:
+        table.add_row(*change)
+    return table

@@ -1,0 +1,37 @@
+"""`rlvr train` and `rlvr sft`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from rlvr.errors import RecipeError
+from rlvr.recipe.load import load_recipe
+from rlvr.recipe.schema import Recipe
+
+
+def train(
+    path: Path, overrides: Sequence[str], on_existing: str, only: str | None = None, console: Console | None = None
+) -> None:
+    """Runs the stages of a recipe, or only those of one kind. An interrupted run exits with 130."""
+    recipe = load_recipe(path, overrides)
+    if only is not None:
+        recipe = _only(recipe, only, path)
+    # Imported late: it brings torch, and a faulty recipe should be told at once.
+    from rlvr.controller.run import run_recipe
+
+    result = run_recipe(recipe, on_existing, console or Console())
+    typer.echo(f"Everything is in {result.run.path}/ (the model: {result.run.export}).")
+    if result.interrupted:
+        typer.echo("Interrupted; go on with --resume.")
+        raise typer.Exit(130)
+
+
+def _only(recipe: Recipe, kind: str, path: Path) -> Recipe:
+    stages = [stage for stage in recipe.stages if stage.kind == kind]
+    if not stages:
+        raise RecipeError(f"{path}: has no `{kind}` stage; its stages are {[stage.kind for stage in recipe.stages]}")
+    return recipe.model_copy(update={"stages": stages})

@@ -1,0 +1,53 @@
+"""What a step's groups amount to: rewards, lengths, fractions, the token waterfall; and the alarms on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlvr.controller.evaluate import is_correct
+from rlvr.errors import RunStopped
+from rlvr.metrics import Metrics, means, of_values
+from rlvr.observe.waterfall import waterfall
+from rlvr.recipe.schema import MonitorConfig, RlStage
+from rlvr.records import Group, Score
+
+
+def account(groups: Sequence[Group], stage: RlStage) -> Metrics:
+    """Metrics of one step over every generated rollout, trained on or not."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    scored = [rollout for rollout in rollouts if rollout.reward is not None]
+    metrics: Metrics = {
+        "reward": of_values(rollout.reward for rollout in scored if rollout.reward is not None),
+        "accuracy": of_values(is_correct(rollout, stage.reward.correct_term) for rollout in scored),
+        "completion_tokens": of_values(rollout.num_completion_tokens for rollout in rollouts),
+        "truncated": of_values(rollout.truncated for rollout in rollouts),
+        "failed": of_values(bool(rollout.failures) for rollout in rollouts),
+        "zero_variance": of_values(
+            len({r.reward for r in group.rollouts if r.reward is not None}) <= 1 for group in groups
+        ),
+    }
+    for term in stage.reward.terms:
+        values = [rollout.outcomes[term] for rollout in rollouts if term in rollout.outcomes]
+        metrics[f"reward/{term}"] = of_values(value.value for value in values if isinstance(value, Score))
+    return metrics | waterfall(groups).metrics()
+
+
+def check_alarms(learnt: Metrics, monitor: MonitorConfig) -> None:
+    """Stops the run before weights are pushed when engine and trainer have come apart, or nothing can be stepped."""
+    values = means(learnt)
+    limit = monitor.max_logprob_difference
+    difference = values.get("logprob_difference")
+    if limit is not None and difference is not None and not difference <= limit:
+        raise RunStopped(
+            f"monitor.max_logprob_difference={limit}: engine and trainer logprobs differ by {difference:.4g} nats per "
+            "token on average: the engine holds other weights, or computes another distribution. Look at "
+            "logprob_difference in metrics.jsonl; raise the limit only for a known cause (bfloat16, quantisation)"
+        )
+    skipped = learnt.get("skipped_steps", (0.0, 1.0))[0]
+    if skipped and skipped >= learnt["skipped_steps"][1]:
+        raise RunStopped(
+            "learner: loss or gradients were not finite in every mini-batch of this step; nothing was stepped, saved or "
+            "pushed. Lower learner.optimizer.lr or use learner.dtype=float32; the last checkpoint is intact"
+        )
+
+

@@ -1,0 +1,90 @@
+"""From scored groups to what the learner trains on: filters, advantages, sequences. Every drop has a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from rlvr.learner.batch import TrainSequence
+from rlvr.objectives.advantages import ADVANTAGES
+from rlvr.records import Group, Rollout
+from rlvr.recipe.schema import FilterConfig, ObjectiveConfig
+from rlvr.slots import resolve
+
+ZERO_VARIANCE, TRUNCATED, TOO_SMALL = "zero_variance", "truncated", "too_small"
+
+
+def is_zero_variance(group: Group) -> bool:
+    """True when every scored rollout of the group got the same reward, so that its advantages are all 0."""
+    return len({rollout.reward for rollout in group.kept}) <= 1
+
+
+def drop_groups(groups: Sequence[Group], config: FilterConfig) -> None:
+    """Marks groups that cannot train: too few scored rollouts, or no variance where the recipe drops those."""
+    for group in groups:
+        if len(group.rollouts) > 1 and len(group.kept) == 1:
+            _drop(group, TOO_SMALL)
+        elif config.zero_variance != "keep" and group.kept and is_zero_variance(group):
+            _drop(group, ZERO_VARIANCE)
+
+
+def assemble(
+    groups: Sequence[Group], objective: ObjectiveConfig, penalties: Callable[[list[Rollout]], list[float]] | None = None
+) -> list[TrainSequence]:
+    """Advantages over each group's kept rollouts, spread over their tokens; one sequence per segment.
+
+    Truncated rollouts that the recipe masks are marked as dropped here: after the baseline, before the loss.
+    `penalties` gives a number to subtract from each reward (KL in the reward). The order follows the prompts' ids, not
+    the order in which groups finished, so that a run does not depend on timing.
+    """
+    ordered = sorted((group for group in groups if group.kept), key=group_order)
+    rollouts = [rollout for group in ordered for rollout in group.kept]
+    if not rollouts:
+        return []
+    rewards = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float32)
+    if penalties is not None:
+        rewards = rewards - torch.tensor(penalties(rollouts), dtype=torch.float32)
+    group_of = torch.tensor([index for index, group in enumerate(ordered) for _ in group.kept])
+    advantages = resolve(objective.advantage, ADVANTAGES, "objective.advantage")(rewards, group_of)
+    sequences = []
+    for index, (rollout, advantage) in enumerate(zip(rollouts, advantages.tolist(), strict=True)):
+        if objective.filter.mask_truncated and rollout.truncated:
+            # It has counted in its group's baseline; its own tokens leave the loss.
+            rollout.dropped = TRUNCATED
+        else:
+            sequences += to_sequences(rollout, index, advantage)
+    return sequences
+
+
+def group_order(group: Group) -> tuple[str, int]:
+    """Sorts groups the same way however their generation was timed."""
+    return group.prompt.id, group.rollouts[0].member
+
+
+def to_sequences(rollout: Rollout, index: int, advantage: float) -> list[TrainSequence]:
+    """The rollout's segments as training sequences; `index` is the rollout's number in the batch."""
+    sequences = []
+    for segment in rollout.segments:
+        prompt_length = len(segment.prompt_ids)
+        total = prompt_length + len(segment.completion_ids)
+        loss_mask = np.zeros(total, dtype=bool)
+        loss_mask[prompt_length:] = segment.loss_mask
+        behavior = np.zeros(total, dtype=np.float32)
+        behavior[prompt_length:] = segment.behavior_logprobs
+        sequences.append(
+            TrainSequence(
+                token_ids=np.array([*segment.prompt_ids, *segment.completion_ids], dtype=np.int32),
+                loss_mask=loss_mask,
+                behavior_logprobs=behavior,
+                advantage=np.where(loss_mask, np.float32(advantage), np.float32(0.0)).astype(np.float32),
+                rollout=index,
+            )
+        )
+    return sequences
+
+
+def _drop(group: Group, reason: str) -> None:
+    for rollout in group.kept:
+        rollout.dropped = reason

@@ -1,0 +1,128 @@
+"""What the loop of one stage works with, and what follows every step: logs, evaluation, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from rlvr.controller.checkpoint import RunState, save_checkpoint
+from rlvr.controller.clock import Clock
+from rlvr.controller.evaluate import EvaluationResult, evaluate
+from rlvr.controller.rundir import RunDir
+from rlvr.controller.session import Session
+from rlvr.curriculum.uniform import UniformCurriculum
+from rlvr.metrics import Metrics, means, merge
+from rlvr.observe.progress import Progress
+from rlvr.observe.rollout_log import write_rollouts
+from rlvr.observe.run_log import RunLog
+from rlvr.observe.summary import Accuracy, StageSummary
+from rlvr.recipe.schema import EvalStage, RlStage, SftStage
+from rlvr.records import Group, Prompt
+from rlvr.scoring.service import RewardService
+
+AnyStage = TypeVar("AnyStage", SftStage, RlStage, EvalStage)
+
+
+@dataclass(slots=True)
+class StageContext(Generic[AnyStage]):
+    """One stage in progress. `step` counts finished steps over all stages."""
+
+    session: Session
+    run: RunDir
+    stage: AnyStage
+    stage_index: int
+    curriculum: UniformCurriculum
+    test_prompts: Sequence[Prompt]
+    rewards: RewardService
+    log: RunLog
+    progress: Progress
+    step: int = 0
+    demonstrations: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: list[tuple[int, EvaluationResult]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
+    totals: Metrics = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    stop_requested: bool = False
+
+    @property
+    def seed(self) -> int:
+        return self.session.recipe.seed
+
+    def finish_step(self, stage_step: int, metrics: Metrics, groups: Sequence[Group]) -> None:
+        """Closes a step: evaluation and checkpoint when due, then its line in the log."""
+        assert not isinstance(self.stage, EvalStage)
+        self.step += 1
+        done = stage_step + 1
+        last = done == self.stage.steps
+        timed = self.clock.take()
+        seconds = timed["step_s"][0]
+        if "tokens/generated" in metrics:
+            timed["tokens_per_s"] = (metrics["tokens/generated"][0], seconds)
+        metrics = metrics | timed
+        self.totals = merge([self.totals, metrics])
+        self.log.log(self.step, self.stage.name, done, metrics)
+        self.progress.update(done, means(metrics))
+        config = self.stage.evaluation
+        if (config.every and done % config.every == 0 and not last) or (last and config.at_end):
+            self.evaluate()
+        if last or self.stop_requested or (self.stage.checkpoint.every and done % self.stage.checkpoint.every == 0):
+            self.save(done)
+        self.clock.take()
+
+    def evaluate(self) -> EvaluationResult | None:
+        """Held-out accuracy of the engines' weights; None where the task has no test prompts."""
+        if not self.test_prompts:
+            return None
+        if isinstance(self.stage, SftStage):
+            # Only reinforcement learning pushes after every step.
+            self.session.push()
+        self.session.rollouts.on_all("wake")
+        result, groups = evaluate(
+            self.session.rollouts,
+            self.rewards,
+            self.test_prompts,
+            self.stage.evaluation,
+            self.stage.reward,
+            self.stage.task.template,
+            self.session.sampling(self.stage),
+            self.session.version,
+            self.seed,
+        )
+        self.session.rollouts.on_all("sleep")
+        self.evaluations.append((self.step, result))
+        write_rollouts(self.run.path, self.step, groups, self.stage.name, kind="eval")
+        scores = {f"eval/{name}": (estimate.value, 1.0) for name, estimate in result.metrics.items()}
+        self.log.log(self.step, self.stage.name, 0, scores, extra={"evaluation": result.to_json()})
+        shown = "  ".join(f"{n} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for n, e in result.metrics.items())
+        self.progress.note(f"{self.stage.name}: after {self.step} steps, {result.num_prompts} held-out prompts: {shown}")
+        return result
+
+    def summary(self) -> StageSummary:
+        """The stage as one row of the final table."""
+        accuracies = [_accuracy(result) for _, result in self.evaluations if "accuracy" in result.metrics]
+        phases = {name: total for name, (total, _) in self.totals.items() if name.startswith("phase/")}
+        return StageSummary(
+            name=self.stage.name,
+            kind=self.stage.kind,
+            steps=int(self.totals.get("step_s", (0.0, 0.0))[1]),
+            seconds=time.monotonic() - self.started,
+            before=accuracies[0] if len(accuracies) > 1 else None,
+            after=accuracies[-1] if accuracies else None,
+            generated_tokens=int(self.totals.get("tokens/generated", (0.0, 0.0))[0]),
+            trained_tokens=int(self.totals.get("trained_tokens", (0.0, 0.0))[0]),
+            phases_s={name.removeprefix("phase/").removesuffix("_s"): total for name, total in phases.items()},
+        )
+
+    def save(self, stage_step: int) -> None:
+        """A checkpoint of this moment."""
+        assert not isinstance(self.stage, EvalStage)
+        with self.clock.phase("save"):
+            state = RunState(self.step, self.stage_index, stage_step, self.curriculum.drawn, self.session.version)
+            save_checkpoint(self.run.checkpoints, state, self.session.learner.save, self.stage.checkpoint.keep)
+
+
+def _accuracy(result: EvaluationResult) -> Accuracy:
+    estimate = result.metrics["accuracy"]
+    return Accuracy(estimate.value, estimate.low, estimate.high, result.num_prompts)

@@ -1,0 +1,247 @@
+"""A whole run: its stages in order, each from the weights of the one before."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rlvr.cluster.versions import versions
+from rlvr.controller.checkpoint import RunState, latest_valid
+from rlvr.controller.context import StageContext
+from rlvr.controller.evaluate import EvaluationResult
+from rlvr.controller.export import export_verified
+from rlvr.controller.rl import train_rl
+from rlvr.controller.rundir import RunDir, open_run_dir
+from rlvr.controller.session import Session
+from rlvr.controller.sft import demonstration_sequences, train_sft
+from rlvr.curriculum.uniform import UniformCurriculum
+from rlvr.errors import RecipeError
+from rlvr.observe.progress import Progress
+from rlvr.observe.run_log import RunLog
+from rlvr.observe.summary import StageSummary, render_summary, write_summary
+from rlvr.recipe.arithmetic import total_optimizer_steps
+from rlvr.recipe.schema import EvalStage, Recipe, RlStage, SftStage, Stage
+from rlvr.records import derive_seed
+from rlvr.tasks.prompts import PromptSet, build_prompts
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a run came to: evaluations in order as (step, result), seconds, and whether it was interrupted."""
+
+    run: RunDir
+    evaluations: list[tuple[int, EvaluationResult]] = field(default_factory=list)
+    stages: list[StageSummary] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | None = None) -> RunResult:
+    """Trains and evaluates as the recipe says. `on_existing`: "refuse", "resume" or "replace" an earlier run."""
+    console = console or Console(quiet=True)
+    started = time.monotonic()
+    run = open_run_dir(recipe, on_existing)
+    resumed = latest_valid(run.checkpoints) if on_existing == "resume" else None
+    result = RunResult(run)
+    trains = any(not isinstance(stage, EvalStage) for stage in recipe.stages)
+    with _log_file(run), _open_log(recipe, run, resumed) as log, Session(recipe, run, needs_learner=trains) as session:
+        position = _Position.resume(resumed, session) if resumed else _Position(session.model_dir)
+        with _interruptible() as interrupt:
+            for index, stage in enumerate(recipe.stages):
+                exported = _export_dir(run, recipe, index)
+                if resumed and index < resumed[1].stage_index:
+                    position.model_dir = str(exported) if exported else position.model_dir
+                    continue
+                context = _open_stage(session, run, log, stage, index, position, console)
+                interrupt.append(context)
+                _run_stage(context, position, exported)
+                result.evaluations += context.evaluations
+                result.stages.append(context.summary())
+                position.step = context.step
+                if context.stop_requested:
+                    result.interrupted = True
+                    break
+    result.seconds = time.monotonic() - started
+    status = "interrupted" if result.interrupted else "finished"
+    facts = {"name": recipe.name, "status": status, "total_seconds": result.seconds, "versions": versions()}
+    write_summary(run.path, result.stages, facts)
+    console.print(render_summary(result.stages, recipe.name))
+    return result
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where the run stands between stages: the weights to start from, and steps finished over all stages."""
+
+    model_dir: str
+    step: int = 0
+    checkpoint: Path | None = None
+    state: RunState | None = None
+
+    @classmethod
+    def resume(cls, resumed: tuple[Path, RunState], session: Session) -> _Position:
+        path, state = resumed
+        session.version = state.policy_version
+        return cls(session.model_dir, state.step, path, state)
+
+
+def _open_stage(
+    session: Session, run: RunDir, log: RunLog, stage: Stage, index: int, position: _Position, console: Console
+) -> StageContext[Any]:
+    train, test = build_stage_prompts(session, stage)
+    if train.num_overlong:
+        console.print(
+            f"{stage.name}: {train.num_overlong} of {train.num_overlong + len(train.prompts)} prompts are longer than "
+            f"rollout.max_prompt_tokens={stage.rollout.max_prompt_tokens} and were left out"
+        )
+    state = position.state
+    drawn = state.drawn if state and state.stage_index == index else 0
+    progress = Progress(console, getattr(stage, "steps", 0), stage.name)
+    return StageContext(
+        session=session,
+        run=run,
+        stage=stage,
+        stage_index=index,
+        curriculum=UniformCurriculum(train.prompts, derive_seed(session.recipe.seed, stage.name, "curriculum"), drawn),
+        test_prompts=test.prompts if test else [],
+        rewards=session.rewards(stage),
+        log=log,
+        progress=progress,
+        step=position.step,
+        demonstrations=_demonstrations(session, stage, train),
+    )
+
+
+def build_stage_prompts(session: Session, stage: Stage) -> tuple[PromptSet, PromptSet | None]:
+    """The stage's training and held-out prompts, tokenised once."""
+    template, limit = stage.task.template, stage.rollout.max_prompt_tokens
+    train = build_prompts(stage.task.train, template, session.tokenizer, limit)
+    test = build_prompts(stage.task.test, template, session.tokenizer, limit) if stage.task.test else None
+    return train, test
+
+
+def _demonstrations(session: Session, stage: Stage, train: PromptSet) -> dict[str, Any]:
+    if not isinstance(stage, SftStage):
+        return {}
+    if train.demonstrations is None:
+        raise RecipeError(f"stages.{stage.name}: the task has no demonstrations; name their column in columns.solution")
+    limit = stage.rollout.max_completion_tokens
+    return demonstration_sequences(train.prompts, train.demonstrations, session.tokenizer, limit)
+
+
+def _run_stage(context: StageContext[Any], position: _Position, exported: Path | None) -> None:
+    stage, session = context.stage, context.session
+    if isinstance(stage, EvalStage):
+        if session.needs_learner and position.step:
+            session.push()
+        context.evaluate()
+        return
+    with context.progress:
+        first_step = _prepare_learner(context, position)
+        if isinstance(stage, RlStage):
+            train_rl(context, first_step)
+        else:
+            train_sft(context, first_step)
+    if exported is not None and not context.stop_requested:
+        export_verified(session.learner, exported)
+        position.model_dir = str(exported)
+
+
+def _prepare_learner(context: StageContext[Any], position: _Position) -> int:
+    """Loads the stage's starting weights (or its checkpoint), verifies them on the engines; the first step to run."""
+    stage, session = context.stage, context.session
+    kl = stage.objective.kl.coefficient if isinstance(stage, RlStage) else 0.0
+    session.learner.setup(
+        position.model_dir,
+        stage.learner,
+        total_optimizer_steps(stage),
+        session.recipe.seed,
+        reference=kl > 0,
+        trust_remote_code=session.recipe.model.trust_remote_code,
+    )
+    first_step = 0
+    if position.state is not None and position.state.stage_index == context.stage_index:
+        assert position.checkpoint is not None
+        session.learner.load(position.checkpoint / "learner")
+        first_step = position.state.stage_step
+    position.state = None
+    if isinstance(stage, RlStage):
+        session.push()
+    if first_step == 0:
+        # A trial save: a full disk or a wrong permission shows now, not after the first hours.
+        context.save(0)
+        if stage.evaluation.at_start:
+            context.evaluate()
+    context.clock.take()
+    return first_step
+
+
+def starting_weights(run: RunDir, recipe: Recipe, index: int, model_dir: str) -> str:
+    """The weights that stage `index` started from: what the last stage before it that trains left, else the model."""
+    before = [_export_dir(run, recipe, i) for i in range(index)]
+    return str(next((path for path in reversed(before) if path is not None), model_dir))
+
+
+def _export_dir(run: RunDir, recipe: Recipe, index: int) -> Path | None:
+    """Where a stage's weights go: export/ after the last stage that trains, stages/<name>/ after earlier ones."""
+    training = [i for i, stage in enumerate(recipe.stages) if not isinstance(stage, EvalStage)]
+    if index not in training:
+        return None
+    return run.export if index == training[-1] else run.stage_export(recipe.stages[index].name)
+
+
+@contextmanager
+def _open_log(recipe: Recipe, run: RunDir, resumed: tuple[Path, RunState] | None) -> Iterator[RunLog]:
+    tensorboard = any(stage.monitor.tensorboard for stage in recipe.stages)
+    log = RunLog(run.path, tensorboard, resume_step=resumed[1].step if resumed else None)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+@contextmanager
+def _log_file(run: RunDir) -> Iterator[None]:
+    handler = logging.FileHandler(run.log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("rlvr")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException:
+        root.exception("the run ended with an error")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[StageContext[Any]]]:
+    """The first SIGINT or SIGTERM ends the run after the current step, with a checkpoint; the second ends it at once."""
+    contexts: list[StageContext[Any]] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield contexts
+        return
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        if not contexts or contexts[-1].stop_requested:
+            raise KeyboardInterrupt
+        contexts[-1].stop_requested = True
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield contexts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

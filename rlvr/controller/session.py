@@ -1,0 +1,194 @@
+"""The running stack of one run: Ray, learner ranks, engines, reward workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from types import TracebackType
+from typing import Any
+
+import ray
+
+from rlvr.cluster.placement import Placement, plan_placement
+from rlvr.controller.rundir import RunDir
+from rlvr.errors import RlvrError
+from rlvr.learner.group import LearnerGroup
+from rlvr.models.build import materialize
+from rlvr.models.tokenizer import load_tokenizer
+from rlvr.recipe.arithmetic import context_length
+from rlvr.recipe.schema import Recipe, RewardConfig, Stage
+from rlvr.records import SamplingParams
+from rlvr.rollout.engine import EngineSpec
+from rlvr.rollout.pool import RolloutPool
+from rlvr.scoring.service import RewardService
+from rlvr.tasks.alphabet import characters_of
+from rlvr.transfer.push import HostPusher
+
+MAX_DEFAULT_KV_CACHE_BYTES = 4 << 30
+
+
+class Session:
+    """Owns every process of a run; closing it leaves none behind.
+
+    Engines start in the background: a cold start trains meanwhile, and the first use of `rollouts` waits for them.
+    """
+
+    def __init__(self, recipe: Recipe, run: RunDir, needs_learner: bool = True, needs_engines: bool = True) -> None:
+        self.recipe = recipe
+        self.run = run
+        self.needs_learner = needs_learner
+        self.needs_engines = needs_engines
+        self.version = 0
+        self._rewards: tuple[RewardConfig, RewardService] | None = None
+        self._engines_ready = False
+
+    def __enter__(self) -> Session:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        recipe, resources = self.recipe, self.recipe.resources
+        start_ray(resources.ray_address)
+        self.placement: Placement = plan_placement(resources)
+        self.model_dir = materialize(recipe.model, self.run.model, recipe.seed, characters_of(recipe))
+        self.tokenizer = load_tokenizer(self.model_dir, recipe.model)
+        self.stop_token_ids = stop_token_ids(self.model_dir, self.tokenizer, recipe.model.trust_remote_code)
+        if self.needs_engines:
+            spec = engine_spec(recipe, self.model_dir, self.placement.device)
+            count, timeout_s = resources.engines.count, resources.step_timeout_s
+            self._pool = RolloutPool(spec, count, timeout_s, self.placement.engine_options)
+        if self.needs_learner:
+            if self.needs_engines and self.placement.device == "cuda" and resources.placement == "colocated":
+                # An engine claims its share of the GPU at start; the learner comes once it sleeps.
+                self.rollouts.on_all("sleep")
+            self.learner = LearnerGroup(resources, self.placement.device, self.placement.learner_options)
+            self.learner.start()
+            if self.needs_engines:
+                self.pusher = HostPusher(self.learner, self._pool, resources.transfer_bucket_mb << 20)
+
+    @property
+    def rollouts(self) -> RolloutPool:
+        """The engines, once each has decoded its warm-up."""
+        if not self._engines_ready:
+            self._pool.start(self.recipe.resources.start_timeout_s)
+            self._engines_ready = True
+        return self._pool
+
+    def rewards(self, stage: Stage) -> RewardService:
+        """The reward workers of a stage; kept over stages that score alike."""
+        if self._rewards is None or self._rewards[0] != stage.reward:
+            if self._rewards is not None:
+                self._rewards[1].close()
+            resources = self.recipe.resources
+            service = RewardService(stage.reward, resources.rewards, resources.step_timeout_s)
+            self._rewards = (stage.reward, service)
+        return self._rewards[1]
+
+    def sampling(self, stage: Stage) -> SamplingParams:
+        """What training rollouts of a stage are sampled with."""
+        config = stage.rollout
+        return SamplingParams(
+            temperature=config.temperature,
+            max_completion_tokens=config.max_completion_tokens,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            min_p=config.min_p,
+            stop_token_ids=self.stop_token_ids,
+        )
+
+    def push(self) -> int:
+        """Sends the learner's weights to every engine; the new version."""
+        self.version += 1
+        _ = self.rollouts
+        self.pusher.push(self.version)
+        return self.version
+
+    def close(self) -> None:
+        """Ends every actor and, if this run started it, Ray itself."""
+        for part in (getattr(self, "learner", None), self._rewards and self._rewards[1], getattr(self, "_pool", None)):
+            if part is not None:
+                try:
+                    part.close()
+                except Exception as error:  # noqa: BLE001  # the remaining parts must be closed all the same
+                    logging.getLogger(__name__).warning("closing %s: %r", type(part).__name__, error)
+        ray.shutdown()
+
+
+def start_ray(address: str | None) -> None:
+    """Starts Ray here, or joins a cluster; quiet, and without its dashboard."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # The default changes with Ray 2.61; GPUs are hidden per actor in rlvr.cluster.placement.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is None:
+        options |= {"include_dashboard": False}
+    try:
+        ray.init(address=address, **options)
+    except ConnectionError as error:
+        raise RlvrError(
+            f"resources.ray_address={address!r}: no Ray cluster answers there ({error}); start one with "
+            "`ray start --head`, or leave ray_address out to run on this machine"
+        ) from error
+
+
+def engine_spec(recipe: Recipe, model_dir: str, device: str) -> EngineSpec:
+    """One engine that serves every stage: the longest context, the widest batch."""
+    stages = recipe.stages
+    first = stages[0].rollout
+    length = max(context_length(stage) for stage in stages)
+    concurrent = max(stage.rollout.max_concurrent_rollouts for stage in stages)
+    explicit = first.kv_cache_gb
+    kv_cache = int(explicit * (1 << 30)) if explicit else _kv_cache_bytes(model_dir, recipe, first.dtype, length, concurrent)
+    return EngineSpec(
+        kind=first.engine,
+        model_dir=model_dir,
+        dtype=first.dtype,
+        device=device,
+        context_length=length,
+        max_concurrent=concurrent,
+        threads=recipe.resources.engines.threads,
+        tensor_parallel=recipe.resources.engines.tensor_parallel,
+        kv_cache_bytes=kv_cache if device == "cpu" else None,
+        gpu_memory_utilization=first.gpu_memory_utilization,
+        enforce_eager=first.enforce_eager,
+        prefix_caching=first.prefix_caching,
+        sleep_mode=device == "cuda" and recipe.resources.placement == "colocated",
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+
+
+def stop_token_ids(model_dir: str, tokenizer: Any, trust_remote_code: bool = False) -> tuple[int, ...]:
+    """The tokenizer's eos with those of the model's generation config: all that ends a completion."""
+    from transformers import GenerationConfig
+
+    ids = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    try:
+        declared = GenerationConfig.from_pretrained(model_dir).eos_token_id
+    except OSError:
+        declared = None
+    ids |= set(declared) if isinstance(declared, list) else {declared} if declared is not None else set()
+    return tuple(sorted(ids))
+
+
+def _kv_cache_bytes(model_dir: str, recipe: Recipe, dtype: str, length: int, concurrent: int) -> int:
+    """Room for every concurrent sequence at full length, up to 4 GiB."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        model_dir, revision=recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code
+    ).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * heads * head_size * (4 if dtype == "float32" else 2)
+    blocks = -(-length // 32) + 1
+    return max(64 << 20, min(MAX_DEFAULT_KV_CACHE_BYTES, per_token * blocks * 32 * concurrent))
+
