@@ -1,0 +1,5 @@
+"""Reward functions, one verifier per file: plain Python that imports neither torch nor ray.
+
+Each is an ordinary function of a completion, its gold answer and whatever else it names; 1.0 is right, 0.0 is wrong.
+Unparseable model output scores 0.0; an unusable gold answer raises, because that is a fault of the data.
+"""

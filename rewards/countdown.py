@@ -1,0 +1,77 @@
+"""Whether an arithmetic expression over given numbers reaches a target."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
+
+from rewards.extract import after_thinking, final_answer, last_line
+
+MAX_CHARACTERS = 500
+LATEX = {"\\times": "*", "\\cdot": "*", "\\div": "/", "\\left": "", "\\right": "", "\\,": "", "\\ ": "", "$": ""}
+# Multiplication sign, dot operators, division sign, minus sign, en dash.
+SYMBOLS = {"\u00d7": "*", "\u00b7": "*", "\u22c5": "*", "\u00f7": "/", "\u2212": "-", "\u2013": "-", "[": "(", "]": ")"}
+
+
+def countdown(
+    completion: str, target: int, operands: Sequence[int], use: Literal["exactly_once", "at_most_once"] = "exactly_once"
+) -> float:
+    r"""1.0 if the expression reaches the target with the given numbers, else 0.0.
+
+    The expression is the last `\boxed{}` or `<answer>`, without either the last line; a trailing "= value" is cut off.
+    It may hold + - * / ( ) and the given numbers only, each as often as it was given (`exactly_once`) or fewer times
+    (`at_most_once`). Arithmetic is exact, in fractions; the text is parsed and never evaluated as code.
+
+    Source: the countdown task of Stream of Search (2404.03683) as rewarded by TinyZero
+    (https://github.com/Jiayi-Pan/TinyZero), without its partial credit for the format; TinyZero evaluates the text as
+    Python, where "**" and "//" slip through.
+    """
+    if use not in ("exactly_once", "at_most_once"):
+        raise ValueError(f"use={use!r}: choose exactly_once or at_most_once")
+    given = Counter(int(number) for number in operands)
+    if not given:
+        raise ValueError("operands=[]: countdown needs the numbers of the problem")
+    declared = final_answer(completion)
+    text = last_line(after_thinking(completion)) if declared is None else declared
+    evaluated = evaluate(text)
+    if evaluated is None:
+        return 0.0
+    value, used = evaluated
+    allowed = used == given if use == "exactly_once" else used <= given
+    return float(allowed and value == int(target))
+
+
+def evaluate(text: str) -> tuple[Fraction, Counter[int]] | None:
+    """The exact value of an arithmetic expression, and how often each literal occurs; None if it is none."""
+    for name, symbol in (LATEX | SYMBOLS).items():
+        text = text.replace(name, symbol)
+    text = text.split("=")[0].strip()
+    if not text or len(text) > MAX_CHARACTERS or "_" in text:
+        return None
+    try:
+        tree = ast.parse(text, mode="eval")
+        used: Counter[int] = Counter()
+        return _value(tree.body, used), used
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError, OverflowError):
+        return None  # the parser's own complaints about malformed or deeply nested text
+
+
+def _value(node: ast.expr, used: Counter[int]) -> Fraction:
+    """Walks + - * / and non-negative integer literals; ValueError for anything else."""
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        used[node.value] += 1
+        return Fraction(node.value)
+    if isinstance(node, ast.BinOp):
+        left, right = _value(node.left, used), _value(node.right, used)
+        if isinstance(node.op, ast.Add):
+            return left + right
+        if isinstance(node.op, ast.Sub):
+            return left - right
+        if isinstance(node.op, ast.Mult):
+            return left * right
+        if isinstance(node.op, ast.Div):
+            return left / right
+    raise ValueError(f"{type(node).__name__} is not part of a countdown expression")

@@ -1,0 +1,1 @@
+"""Scoring: reward functions in killable processes, behind Ray actors."""

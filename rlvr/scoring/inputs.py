@@ -1,0 +1,25 @@
+"""What reward functions can ask for by name about one rollout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlvr.records import Rollout
+
+
+def inputs_of(rollout: Rollout) -> dict[str, Any]:
+    """The facts of a rollout over the other columns of its row (a fact wins over a column of the same name).
+
+    Token ids and logprobs stay behind: no reward function sees them, and they are most of a rollout's bytes.
+    """
+    prompt = rollout.prompt
+    return {
+        **prompt.columns,
+        "completion": rollout.text,
+        "answer": prompt.answer,
+        "prompt": prompt.text,
+        "num_tokens": rollout.num_completion_tokens,
+        "max_completion_tokens": rollout.sampling.max_completion_tokens,
+        "truncated": rollout.truncated,
+        "finish_reason": rollout.segments[-1].finish_reason,
+    }

@@ -1,0 +1,154 @@
+"""Scoring as the controller sees it: groups go in as they finish, and come back with their rewards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from rlvr.errors import RlvrError, WorkerDied
+from rlvr.recipe.schema import RewardConfig, RewardResources
+from rlvr.records import Failure, Group, Outcome
+from rlvr.scoring.inputs import inputs_of
+from rlvr.scoring.total import total
+from rlvr.scoring.worker import RewardWorker
+
+MAX_LOSSES = 2  # a group that took so many actors down with it is answered with Failure("lost")
+GROUPS_PER_ACTOR = 32  # threads of an actor: waiting groups, whose calls share the actor's processes
+
+
+@dataclass(slots=True)
+class _Job:
+    """A group at a worker."""
+
+    group: Group
+    inputs: list[dict[str, Any]]
+    worker: int
+    losses: int = 0
+
+
+class RewardService:
+    """Reward workers as Ray actors. Raises RlvrError if a reward module cannot be imported, within `timeout_s`.
+
+    The actors claim no CPUs: their work overlaps with generation, and what they run is bounded by their processes.
+    """
+
+    def __init__(self, config: RewardConfig, resources: RewardResources, timeout_s: float) -> None:
+        self._config = config
+        self._processes = resources.processes
+        self._timeout_s = timeout_s
+        self._actor_class: Any = ray.remote(RewardWorker)
+        self._workers: list[Any] = [None] * resources.count
+        self._jobs: dict[Any, _Job] = {}  # by the object ref of their outcomes
+        for index in range(resources.count):
+            self._create(index)
+        self._wait_ready()
+
+    def score(self, groups: Iterable[Group]) -> Iterator[Group]:
+        """Yields the groups with outcomes and rewards filled in, in order of completion.
+
+        Each is submitted as soon as `groups` brings it forth. A dead worker is replaced and its groups are scored
+        again. Raises WorkerDied if no group finishes within `timeout_s`.
+        """
+        for group in groups:
+            self._submit(group)
+            yield from self._finished(wait_s=0.0)
+        while self._jobs:
+            finished = list(self._finished(wait_s=self._timeout_s))
+            if not finished and self._jobs:
+                names = sorted({job.worker for job in self._jobs.values()})
+                raise WorkerDied(
+                    f"reward workers {names} finished none of {len(self._jobs)} groups within {self._timeout_s:g} s "
+                    "(resources.step_timeout_s); lower reward.timeout_s or add resources.rewards"
+                )
+            yield from finished
+
+    def pids(self) -> list[list[int]]:
+        """For each worker the process ids of the actor and its children."""
+        return ray.get([worker.pids.remote() for worker in self._workers], timeout=self._timeout_s)
+
+    def close(self) -> None:
+        """Ends the actors; their children end with them."""
+        self._jobs.clear()
+        for worker in self._workers:
+            ray.kill(worker)
+        self._workers = []
+
+    def _create(self, index: int) -> None:
+        self._workers[index] = self._actor_class.options(
+            num_cpus=0, max_concurrency=GROUPS_PER_ACTOR, scheduling_strategy="SPREAD", max_restarts=0
+        ).remote(self._config, self._processes)
+
+    def _wait_ready(self) -> None:
+        try:
+            ray.get([worker.ready.remote() for worker in self._workers], timeout=self._timeout_s)
+        except RayActorError as error:
+            raise _cause(error) from error
+        except ray.exceptions.GetTimeoutError as error:
+            raise WorkerDied(f"reward workers were not ready within {self._timeout_s:g} s") from error
+
+    def _submit(self, group: Group) -> None:
+        load = [0] * len(self._workers)
+        for job in self._jobs.values():
+            load[job.worker] += 1
+        self._send(_Job(group, [inputs_of(rollout) for rollout in group.rollouts], load.index(min(load))))
+
+    def _send(self, job: _Job) -> None:
+        self._jobs[self._workers[job.worker].score_inputs.remote(job.inputs)] = job
+
+    def _finished(self, wait_s: float) -> Iterator[Group]:
+        """Groups that are scored; waits up to `wait_s` for the first. Lost groups are sent again on the way."""
+        deadline = time.monotonic() + wait_s
+        while self._jobs:
+            remaining = max(0.0, deadline - time.monotonic())
+            refs, _ = ray.wait(list(self._jobs), num_returns=1, timeout=remaining, fetch_local=True)
+            if refs:  # whatever else is there already comes along
+                refs, _ = ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=0)
+            scored = [self._collect(ref) for ref in refs]
+            groups = [group for group in scored if group is not None]
+            yield from groups
+            if groups or remaining <= 0:
+                return
+
+    def _collect(self, ref: Any) -> Group | None:
+        """The scored group, or None if its worker died and it was sent again."""
+        job = self._jobs.pop(ref)
+        try:
+            outcomes: list[dict[str, Outcome]] = ray.get(ref)
+        except RayActorError as error:
+            job.losses += 1
+            self._replace_dead(job.worker, error)
+            if job.losses <= MAX_LOSSES:
+                self._send(job)
+                return None
+            failure = Failure("lost", f"its reward worker died {job.losses} times: {error}"[:2000])
+            outcomes = [dict.fromkeys(self._config.terms, failure) for _ in job.inputs]
+        except RayTaskError as error:
+            raise _cause(error) from error
+        for rollout, rollout_outcomes in zip(job.group.rollouts, outcomes, strict=True):
+            rollout.outcomes = dict(rollout_outcomes)
+            rollout.reward = total(rollout_outcomes, self._config)
+        return job.group
+
+    def _replace_dead(self, index: int, error: RayActorError) -> None:
+        """Creates the worker anew, unless an earlier group of the same death already has."""
+        dead = self._workers[index]
+        try:
+            # Asks the actor that stands in the slot now: a replacement that is still starting does not answer at once.
+            ray.get(dead.ready.remote(), timeout=0.1)
+        except ray.exceptions.GetTimeoutError:
+            return
+        except RayActorError:
+            self._create(index)
+
+
+def _cause(error: Exception) -> RlvrError:
+    """The RlvrError that a worker raised, out of Ray's wrapping; else a WorkerDied that quotes the error."""
+    cause = getattr(error, "cause", None) or error.__cause__
+    if isinstance(cause, RlvrError):
+        return type(cause)(str(cause))
+    return WorkerDied(f"a reward worker failed: {error}")

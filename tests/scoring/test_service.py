@@ -1,0 +1,147 @@
+"""Scoring through Ray actors: the same guarantees as the bare pool, and dead actors are replaced (R1, R2, R8)."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rlvr.errors import RlvrError, RunStopped
+from rlvr.recipe.schema import FailurePolicy, RewardConfig, RewardResources, RewardTerm
+from rlvr.records import Failure, Group, Prompt, Rollout, SamplingParams, Score, Segment
+from rlvr.scoring.service import RewardService
+from rlvr.scoring.total import apply_failure_policy
+
+HOSTILE = Path(__file__).with_name("hostile.py")
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def group(completions, answer="4", prompt_id="p"):
+    prompt = Prompt(id=prompt_id, token_ids=(1, 2), text="2+2=", answer=answer, columns={"level": 1})
+    rollouts = []
+    for member, text in enumerate(completions):
+        ids = [3] * 5
+        segment = Segment((1, 2), ids, [True] * 5, [-0.1] * 5, [0] * 5, "stop")
+        sampling = SamplingParams(temperature=1.0, max_completion_tokens=8)
+        rollouts.append(Rollout(prompt, member, member, [segment], text, sampling))
+    return Group(prompt, rollouts)
+
+
+def config(retries=0, then="drop_rollout", max_failure_rate=1.0, **terms):
+    policy = FailurePolicy(retries=retries, then=then, max_failure_rate=max_failure_rate)
+    return RewardConfig(terms=terms, timeout_s=1.0, on_failure=policy)
+
+
+HOSTILE_TERM = RewardTerm(fn=f"{HOSTILE}:misbehave")
+
+
+@pytest.fixture(scope="module")
+def service(ray_cluster):
+    service = RewardService(config(h=HOSTILE_TERM), RewardResources(count=1, processes=2), timeout_s=60.0)
+    yield service
+    service.close()
+
+
+def test_math_and_overlong_add_up():
+    terms = {"math": RewardTerm(fn="math"), "length": RewardTerm(fn="overlong", weight=0.5, buffer_tokens=4)}
+    service = RewardService(config(**terms), RewardResources(count=2, processes=1), timeout_s=60.0)
+    groups = [group([r"\boxed{4}", r"\boxed{5}", "junk \\frac{"], prompt_id=str(i)) for i in range(5)]
+    scored = list(service.score(iter(groups)))
+    service.close()
+    assert sorted(g.prompt.id for g in scored) == ["0", "1", "2", "3", "4"]
+    assert all(a is b for a, b in zip(sorted(scored, key=lambda g: g.prompt.id), groups, strict=True))
+    for rollout, correct in zip(scored[0].rollouts, [1.0, 0.0, 0.0], strict=True):
+        # 5 tokens of at most 8 with a buffer of 4: (8 - 4 - 5) / 4 = -0.25; times the weight 0.5: -0.125
+        assert rollout.outcomes == {"math": Score(correct), "length": Score(-0.25)}
+        assert rollout.reward == pytest.approx(correct - 0.125)
+
+
+@pytest.mark.parametrize(
+    ("completion", "kind"),
+    [
+        ("busy", "timeout"),
+        ("huge_power", "timeout"),
+        ("segfault", "crash"),
+        ("allocate", "memory"),
+        ("os_exit", "crash"),
+    ],
+)
+def test_misbehaviour_in_an_actor_is_typed_and_capacity_restored(service, completion, kind):
+    started = time.monotonic()
+    (scored,) = service.score([group(["good", completion, "bad"])])
+    assert time.monotonic() - started < 4.0
+    good, broken, bad = scored.rollouts
+    assert (good.reward, bad.reward) == (1.0, 0.0)
+    assert isinstance(broken.outcomes["h"], Failure)
+    assert broken.outcomes["h"].kind == kind
+    assert broken.reward is None
+    deadline = time.monotonic() + 10
+    while len(service.pids()[0]) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(service.pids()[0]) == 3  # the actor and two children
+
+
+def test_groups_come_back_while_another_hangs(service):
+    groups = [group(["busy"], prompt_id="slow"), *(group(["good"], prompt_id=f"fast{i}") for i in range(4))]
+    order = [g.prompt.id for g in service.score(groups)]
+    assert order[-1] == "slow"
+
+
+def test_a_killed_actor_is_replaced_and_its_groups_scored_again():
+    service = RewardService(config(n=RewardTerm(fn=f"{HOSTILE}:nap")), RewardResources(count=2, processes=1), 60.0)
+    victims = service.pids()[0]
+    killer = threading.Timer(0.1, os.kill, (victims[0], signal.SIGKILL))
+    killer.start()
+    groups = [group(["good", "other"], prompt_id=str(i)) for i in range(8)]
+    scored = list(service.score(groups))
+    killer.join()
+    assert sorted(g.prompt.id for g in scored) == [str(i) for i in range(8)]
+    assert all([r.reward for r in g.rollouts] == [1.0, 0.0] for g in scored)
+    # PR_SET_PDEATHSIG: the children of the dead actor died with it.
+    deadline = time.monotonic() + 5
+    while any(map(psutil.pid_exists, victims)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, victims))
+    live = service.pids()
+    assert len(live) == 2
+    assert all(len(pids) == 2 for pids in live)
+    service.close()
+
+
+def test_one_percent_of_failures_is_counted_and_survived():
+    """R2: 200 calls of which 2 break: 2 dropped rollouts, the others keep their rewards."""
+    service = RewardService(config(max_failure_rate=0.2, h=HOSTILE_TERM), RewardResources(count=1, processes=2), 60.0)
+    groups = [group(["good", "bad"] * 10, prompt_id=str(i)) for i in range(10)]
+    groups[3].rollouts[4].text = "segfault"
+    groups[7].rollouts[0].text = "exception"
+    scored = list(service.score(groups))
+    service.close()
+    metrics = apply_failure_policy(scored, config(max_failure_rate=0.2, h=HOSTILE_TERM))
+    assert metrics["reward_failed"] == (2.0, 200.0)
+    assert metrics["reward_failed_crash"] == (1.0, 200.0)
+    assert metrics["reward_failed_exception"] == (1.0, 200.0)
+    assert metrics["reward_dropped"] == (2.0, 200.0)
+    assert metrics["reward_h"] == (98.0, 198.0)  # 100 good ones, of which 2 were replaced by broken ones
+    assert sum(len(g.kept) for g in scored) == 198
+
+
+def test_thirty_percent_of_failures_stops_the_run_with_samples():
+    service = RewardService(config(h=HOSTILE_TERM), RewardResources(count=1, processes=2), 60.0)
+    scored = list(service.score([group(["exception"] * 3 + ["good"] * 7)]))
+    service.close()
+    with pytest.raises(RunStopped) as stopped:
+        apply_failure_policy(scored, config(max_failure_rate=0.2, h=HOSTILE_TERM))
+    message = str(stopped.value)
+    assert "3 of 10 reward calls failed (30%" in message
+    assert "h: 3 x exception" in message
+    assert "completion: 'exception'" in message
+    assert "KeyError: 'boom'" in message
+
+
+def test_an_import_error_names_the_fault_at_construction(tmp_path):
+    (tmp_path / "broken.py").write_text("import no_such_package\ndef f(completion):\n    return 1.0\n")
+    with pytest.raises(RlvrError, match="no_such_package"):
+        RewardService(config(t=RewardTerm(fn=f"{tmp_path}/broken.py:f")), RewardResources(), 60.0)
