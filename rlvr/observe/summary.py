@@ -63,16 +63,9 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
 
 
 def render_summary(stages: Sequence[StageSummary], title: str = "") -> RenderableType:
-    """The final table, a row per stage (tokens generated, or trained on where none were generated), then phase splits."""
-    table = Table(
-        title=title or None,
-        title_style="bold",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        header_style="dim",
-    )
-    table.add_column("stage", style="bold")
+    """The final table: a row per stage (tokens generated, or trained on if none were), phase splits below it."""
+    table = Table(title=title or None, title_style="bold", title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
+    table.add_column("stage", style="bold", no_wrap=True)
     for column in ("steps", "time", "tokens", "accuracy before", "after", "change"):
         table.add_column(column, justify="right", no_wrap=True)
     for stage in stages:
