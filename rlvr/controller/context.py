@@ -78,7 +78,6 @@ class StageContext(Generic[AnyStage]):
         if isinstance(self.stage, SftStage):
             # Only reinforcement learning pushes after every step.
             self.session.push()
-        self.session.rollouts.on_all("wake")
         result, groups = evaluate(
             self.session.rollouts,
             self.rewards,
@@ -90,7 +89,8 @@ class StageContext(Generic[AnyStage]):
             self.session.version,
             self.seed,
         )
-        self.session.rollouts.on_all("sleep")
+        if isinstance(self.stage, SftStage):
+            self.session.rollouts.on_all("sleep")
         self.evaluations.append((self.step, result))
         write_rollouts(self.run.path, self.step, groups, self.stage.name, kind="eval")
         scores = {f"eval/{name}": (estimate.value, 1.0) for name, estimate in result.metrics.items()}

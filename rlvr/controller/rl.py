@@ -18,6 +18,8 @@ def train_rl(context: StageContext[RlStage], first_step: int) -> None:
     for stage_step in range(first_step, stage.steps):
         groups, counted = generate_batch(context, stage_step)
         with context.clock.phase("learn"):
+            # Where they share the GPU, engines give it to the learner; `push` wakes them with new weights.
+            context.session.rollouts.on_all("sleep")
             learnt = update(context, groups, stage_step)
         with context.clock.phase("transfer"):
             check_alarms(learnt, stage.monitor)
@@ -37,7 +39,6 @@ def generate_batch(context: StageContext[RlStage], stage_step: int) -> tuple[lis
     groups: list[Group] = []
     parts: list[Metrics] = []
     with context.clock.phase("rollout"):
-        session.rollouts.on_all("wake")
         for generation_round in range(rounds):
             missing = stage.rollout.prompts_per_step - sum(1 for group in groups if group.kept)
             if missing == 0:
@@ -49,7 +50,6 @@ def generate_batch(context: StageContext[RlStage], stage_step: int) -> tuple[lis
             parts.append(apply_failure_policy(fresh, stage.reward))
             drop_groups(fresh, stage.objective.filter)
             groups += fresh
-        session.rollouts.on_all("sleep")
     parts.append({"generation_rounds": (float(len(parts)), 1.0)})
     return groups, merge(parts)
 

@@ -22,7 +22,7 @@ from rlvr.rollout.engine import EngineSpec
 from rlvr.rollout.pool import RolloutPool
 from rlvr.scoring.service import RewardService
 from rlvr.tasks.alphabet import characters_of
-from rlvr.transfer.push import HostPusher
+from rlvr.transfer.push import build_pusher, transport_of
 
 MAX_DEFAULT_KV_CACHE_BYTES = 4 << 30
 
@@ -61,7 +61,8 @@ class Session:
         self.tokenizer = load_tokenizer(self.model_dir, recipe.model)
         self.stop_token_ids = stop_token_ids(self.model_dir, self.tokenizer, recipe.model.trust_remote_code)
         if self.needs_engines:
-            spec = engine_spec(recipe, self.model_dir, self.placement.device)
+            self.transport = transport_of(resources, recipe.stages[0].rollout.engine, self.placement.device)
+            spec = engine_spec(recipe, self.model_dir, self.placement.device, self.transport)
             count, timeout_s = resources.engines.count, resources.step_timeout_s
             self._pool = RolloutPool(spec, count, timeout_s, self.placement.engine_options)
         if self.needs_learner:
@@ -71,7 +72,8 @@ class Session:
             self.learner = LearnerGroup(resources, self.placement.device, self.placement.learner_options)
             self.learner.start()
             if self.needs_engines:
-                self.pusher = HostPusher(self.learner, self._pool, resources.transfer_bucket_mb << 20)
+                cap_bytes = resources.transfer_bucket_mb << 20
+                self.pusher = build_pusher(self.transport, self.learner, self._pool, cap_bytes)
 
     @property
     def rollouts(self) -> RolloutPool:
@@ -104,9 +106,9 @@ class Session:
         )
 
     def push(self) -> int:
-        """Sends the learner's weights to every engine; the new version."""
+        """Wakes the engines and sends them the learner's weights; the new version."""
         self.version += 1
-        _ = self.rollouts
+        self.rollouts.on_all("wake")
         self.pusher.push(self.version)
         return self.version
 
@@ -140,7 +142,7 @@ def start_ray(address: str | None) -> None:
         ) from error
 
 
-def engine_spec(recipe: Recipe, model_dir: str, device: str) -> EngineSpec:
+def engine_spec(recipe: Recipe, model_dir: str, device: str, transport: str) -> EngineSpec:
     """One engine that serves every stage: the longest context, the widest batch."""
     stages = recipe.stages
     first = stages[0].rollout
@@ -162,6 +164,7 @@ def engine_spec(recipe: Recipe, model_dir: str, device: str) -> EngineSpec:
         enforce_eager=first.enforce_eager,
         prefix_caching=first.prefix_caching,
         sleep_mode=device == "cuda" and recipe.resources.placement == "colocated",
+        transfer_backend=None if transport == "host" else transport,
         trust_remote_code=recipe.model.trust_remote_code,
     )
 

@@ -175,7 +175,7 @@ class RewardConfig(Section):
         None, description="Term whose score >= 1 counts as correct in accuracy metrics; null takes the first term."
     )
     timeout_s: float = Field(10.0, gt=0, description="Wall-clock limit of one call, in seconds.")
-    memory_mb: int = Field(2048, ge=256, description="Address-space limit of one reward process, in MiB.")
+    memory_mb: int = Field(2048, ge=256, description="Address space that calls may add to a reward process, MiB.")
     calls_per_process: int = Field(1000, ge=1, description="A reward process is replaced after so many calls.")
     on_failure: FailurePolicy = FailurePolicy()
 
@@ -365,6 +365,11 @@ class ResourcesConfig(Section):
     rewards: RewardResources = RewardResources()
     ray_address: str | None = Field(
         None, description="Join this Ray cluster (`auto` finds a local one); null starts one."
+    )
+    transfer: Literal["auto", "host", "nccl", "ipc"] = Field(
+        "auto",
+        description="How weights reach the engines: through host memory, NCCL between disjoint GPUs, or CUDA IPC on shared "
+        "ones; auto chooses by placement.",
     )
     transfer_bucket_mb: int = Field(256, ge=1, description="Size cap of a weight-transfer bucket, MiB.")
     start_timeout_s: float = Field(300.0, gt=0, description="Deadline for actors to be placed and ready.")

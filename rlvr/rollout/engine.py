@@ -66,9 +66,6 @@ class RolloutEngine(Protocol):
 
     def abort_all(self) -> None: ...
 
-    def start_update(self) -> None:
-        """Before the first bucket of an update."""
-
     def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
         """Copies a bucket into the running weights."""
 

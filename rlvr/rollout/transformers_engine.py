@@ -106,9 +106,6 @@ class TransformersEngine:
                 ids, positions, mask = ids[chosen], positions[chosen], mask[chosen]
                 alive = [alive[index] for index in keep]
 
-    def start_update(self) -> None:
-        pass
-
     @torch.no_grad()
     def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
         parameters = dict(self.model.named_parameters())

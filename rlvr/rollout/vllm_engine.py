@@ -90,16 +90,10 @@ class VllmEngine:
     def abort_all(self) -> None:
         self.engine.abort_request(list(self.engine.output_processor.request_states), internal=True)
 
-    def start_update(self) -> None:
-        if self.spec.transfer_backend:
-            self.engine.collective_rpc("start_weight_update")
-
     def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
         self.engine.collective_rpc("rlvr_load_bucket", args=(bucket, buffer))
 
     def finish_update(self, version: int, sent: Mapping[str, int]) -> list[str]:
-        if self.spec.transfer_backend:
-            self.engine.collective_rpc("finish_weight_update")
         # Cached keys and values belong to the old weights; a stale prefix is off by nats, silently.
         if not self.engine.reset_prefix_cache():
             raise RuntimeError("vLLM refused to reset its prefix cache: requests are still running")
@@ -113,12 +107,12 @@ class VllmEngine:
         return self.engine.collective_rpc(method, args=args)
 
     def sleep(self) -> None:
-        if self.spec.sleep_mode:
+        if self.spec.sleep_mode and not self.engine.is_sleeping():
             # Level 2 drops the weights: the learner sends new ones before the next rollout anyway.
             self.engine.sleep(level=2)
 
     def wake(self) -> None:
-        if self.spec.sleep_mode:
+        if self.spec.sleep_mode and self.engine.is_sleeping():
             self.engine.wake_up()
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -59,9 +59,6 @@ class RolloutWorker:
             for (member, seed), completion in zip(members, completions, strict=True)
         ]
 
-    async def start_update(self) -> None:
-        await self._on_engine_thread(lambda engine: engine.start_update())
-
     async def load_bucket(self, bucket: Bucket, buffer: np.ndarray | None) -> None:
         assert buffer is not None, "only the first learner rank's buffer is sent to the engines"
         await self._on_engine_thread(lambda engine: engine.load_bucket(bucket, buffer))
