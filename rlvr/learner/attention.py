@@ -101,13 +101,17 @@ def varlen_sdpa(
     rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # [N, H, D]
     outputs = []
     for bucket in documents.buckets:
-        parts = [_batched(row[bucket.start : bucket.end], bucket) for row in rows]
+        queries, keys, values = (_batched(row[bucket.start : bucket.end], bucket) for row in rows)
+        window = _window(bucket.shape[1], sliding_window, query.device)
         output = F.scaled_dot_product_attention(
-            *parts,
+            queries,
+            keys,
+            values,
+            attn_mask=window,
+            is_causal=window is None,
             scale=scaling,
             dropout_p=dropout,
             enable_gqa=query.shape[1] != key.shape[1],
-            **_causal(bucket.shape[1], sliding_window, query.device),
         )
         flat = output.transpose(1, 2).flatten(0, 1)  # [n * L, H, D]
         outputs.append(flat if bucket.restore is None else flat.index_select(0, bucket.restore))
@@ -121,11 +125,12 @@ def _batched(row: Tensor, bucket: Bucket) -> Tensor:
     return row.unflatten(0, bucket.shape).transpose(1, 2)
 
 
-def _causal(length: int, sliding_window: int | None, device: torch.device) -> dict[str, Any]:
+def _window(length: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
+    """[L, L], True where a token may look, for documents longer than the window; None: plain causal."""
     if sliding_window is None or length <= sliding_window:
-        return {"is_causal": True}
+        return None
     distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
-    return {"attn_mask": (distance >= 0) & (distance < sliding_window)}
+    return (distance >= 0) & (distance < sliding_window)
 
 
 def implementation(name: str) -> str:

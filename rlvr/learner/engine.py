@@ -253,8 +253,8 @@ def _config(learner: LearnerConfig, world_size: int, device: str, frozen: bool =
     }
     if frozen:
         return config
-    if stage or learner.dtype == "bfloat16":
-        config["gradient_clipping"] = learner.optimizer.max_grad_norm
+    # DeepSpeed clips to 1.0 when nothing is said; at stage 0 in float32 ClippedAdamW does it.
+    config["gradient_clipping"] = learner.optimizer.max_grad_norm if stage or learner.dtype == "bfloat16" else 0.0
     if stage >= 2 and learner.dtype == "bfloat16":
         # Micro-batches add up in float32: in bfloat16 the eighth addend already loses three of its eight bits.
         config["data_types"] = {"grad_accum_dtype": "fp32"}

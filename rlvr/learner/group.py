@@ -39,7 +39,8 @@ class LearnerGroup:
         self.world_size = resources.learners.count
         self.learner: LearnerConfig | None = None
         threads = resources.learners.threads
-        actor = ray.remote(concurrency_groups={"health": 1})(LearnerWorker)
+        # A ping must be answered while an update runs, so it has a thread of its own.
+        actor: Any = ray.remote(concurrency_groups={"health": 1})(LearnerWorker)  # type: ignore[call-overload]
         self.workers = [
             actor.options(
                 **{
