@@ -17,7 +17,7 @@ SYMBOLS = {"\u00d7": "*", "\u00b7": "*", "\u22c5": "*", "\u00f7": "/", "\u2212":
 
 
 def countdown(
-    completion: str, target: int, operands: Sequence[int], use: Literal["exactly_once", "at_most_once"] = "exactly_once"
+    completion: str, target: int, numbers: Sequence[int], use: Literal["exactly_once", "at_most_once"] = "exactly_once"
 ) -> float:
     r"""1.0 if the expression reaches the target with the given numbers, else 0.0.
 
@@ -31,9 +31,9 @@ def countdown(
     """
     if use not in ("exactly_once", "at_most_once"):
         raise ValueError(f"use={use!r}: choose exactly_once or at_most_once")
-    given = Counter(int(number) for number in operands)
+    given = Counter(int(number) for number in numbers)
     if not given:
-        raise ValueError("operands=[]: countdown needs the numbers of the problem")
+        raise ValueError("numbers=[]: countdown needs the numbers of the problem")
     declared = final_answer(completion)
     text = last_line(after_thinking(completion)) if declared is None else declared
     evaluated = evaluate(text)

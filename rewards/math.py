@@ -8,8 +8,9 @@ import re
 from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+from sympy import FiniteSet, Tuple
 
-from rewards.extract import after_thinking, last_box, last_tag
+from rewards.extract import after_thinking, boxes, last_tag
 
 # Math-Verify warns that its SIGALRM timeouts are off. They are, on purpose: SIGALRM exists in main threads only and
 # cannot interrupt C code; the process that runs this function is killed from outside instead.
@@ -28,9 +29,9 @@ COMMAND = re.compile(r"\\(?:text|mathrm|operatorname)\s*\{[^}]*\}|\\[A-Za-z]+")
 def math(completion: str, answer: str, boxed_only: bool = False) -> float:
     r"""1.0 if the completion's final answer equals the gold one as mathematics, else 0.0.
 
-    The answer is looked for behind the last `</think>`, within the last `<answer>` tag if there is one, first in
-    `\boxed{}`, then in LaTeX, then as a plain expression; the last match counts. `boxed_only` accepts the last box
-    alone; otherwise boxes joined in one sentence ("\boxed{1} and \boxed{2}") read as the set {1, 2}.
+    The answer is looked for behind the last `</think>`, within the last `<answer>` tag if there is one: the last
+    `\boxed{}`, and without any box LaTeX in $...$, then a plain expression, the last match first. `boxed_only` accepts
+    boxes alone. A gold answer that is a set or tuple may be spread over boxes ("\boxed{1} and \boxed{2}").
 
     Raises ValueError for a gold answer that is empty or no mathematics: paying for it would pay for anything (and
     scoring 0 would blame the model for the data).
@@ -42,19 +43,23 @@ def math(completion: str, answer: str, boxed_only: bool = False) -> float:
     text = after_thinking(completion)
     tagged = last_tag(text, "answer")
     text = (text if tagged is None else tagged)[-MAX_CHARACTERS:]
-    explosive = EXPLOSIVE.search(text) is not None and not EXPLOSIVE.search(answer)
-    if boxed_only or explosive:
-        box = last_box(text)
-        if box is None or (explosive and EXPLOSIVE.search(box)):
-            return 0.0
-        text = f"\\boxed{{{box}}}"
+    found = boxes(text)
+    texts = [rf"\boxed{{{found[-1]}}}"] if found else [] if boxed_only else [text]
+    if len(found) > 1 and any(isinstance(expression, FiniteSet | Tuple) for expression in gold):
+        texts.append(text)
+    return float(any(_equal(gold, candidate, EXPLOSIVE.search(answer) is not None) for candidate in texts))
+
+
+def _equal(gold: list[Any], text: str, explosive: bool) -> bool:
+    if EXPLOSIVE.search(text) and not explosive:
+        return False
     try:
         predictions = _parse(text)
-        return float(verify(gold, predictions, timeout_seconds=None, raise_on_error=True)) if predictions else 0.0
+        return bool(predictions) and verify(gold, predictions, timeout_seconds=None, raise_on_error=True)
     except MemoryError:
         raise  # the verifier broke: not a verdict on the answer
     except Exception:  # noqa: BLE001 - SymPy raises everything there is on malformed input, which is a wrong answer
-        return 0.0
+        return False
 
 
 @functools.lru_cache(maxsize=4096)

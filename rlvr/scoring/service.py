@@ -28,6 +28,7 @@ class _Job:
     group: Group
     inputs: list[dict[str, Any]]
     worker: int
+    actor: Any = None
     losses: int = 0
 
 
@@ -54,9 +55,15 @@ class RewardService:
         Each is submitted as soon as `groups` brings it forth. A dead worker is replaced and its groups are scored
         again. Raises WorkerDied if no group finishes within `timeout_s`.
         """
-        for group in groups:
-            self._submit(group)
-            yield from self._finished(wait_s=0.0)
+        try:
+            for group in groups:
+                self._submit(group)
+                yield from self._finished(wait_s=0.0)
+            yield from self._remaining()
+        finally:
+            self._jobs.clear()  # a caller that stops early must not find these groups in its next call
+
+    def _remaining(self) -> Iterator[Group]:
         while self._jobs:
             finished = list(self._finished(wait_s=self._timeout_s))
             if not finished and self._jobs:
@@ -98,7 +105,8 @@ class RewardService:
         self._send(_Job(group, [inputs_of(rollout) for rollout in group.rollouts], load.index(min(load))))
 
     def _send(self, job: _Job) -> None:
-        self._jobs[self._workers[job.worker].score_inputs.remote(job.inputs)] = job
+        job.actor = self._workers[job.worker]
+        self._jobs[job.actor.score_inputs.remote(job.inputs)] = job
 
     def _finished(self, wait_s: float) -> Iterator[Group]:
         """Groups that are scored; waits up to `wait_s` for the first. Lost groups are sent again on the way."""
@@ -121,7 +129,8 @@ class RewardService:
             outcomes: list[dict[str, Outcome]] = ray.get(ref)
         except RayActorError as error:
             job.losses += 1
-            self._replace_dead(job.worker, error)
+            if self._workers[job.worker] is job.actor:  # else another of its groups has had it replaced
+                self._create(job.worker)
             if job.losses <= MAX_LOSSES:
                 self._send(job)
                 return None
@@ -133,17 +142,6 @@ class RewardService:
             rollout.outcomes = dict(rollout_outcomes)
             rollout.reward = total(rollout_outcomes, self._config)
         return job.group
-
-    def _replace_dead(self, index: int, error: RayActorError) -> None:
-        """Creates the worker anew, unless an earlier group of the same death already has."""
-        dead = self._workers[index]
-        try:
-            # Asks the actor that stands in the slot now: a replacement that is still starting does not answer at once.
-            ray.get(dead.ready.remote(), timeout=0.1)
-        except ray.exceptions.GetTimeoutError:
-            return
-        except RayActorError:
-            self._create(index)
 
 
 def _cause(error: Exception) -> RlvrError:

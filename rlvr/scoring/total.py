@@ -29,60 +29,42 @@ def total(outcomes: Mapping[str, Outcome], config: RewardConfig) -> float | None
 
 
 def apply_failure_policy(groups: Sequence[Group], config: RewardConfig) -> Metrics:
-    """Marks unscored rollouts, or their whole groups, as dropped; returns what to log about a step's outcomes.
+    """Marks unscored rollouts, or their whole groups, as dropped; returns what to log about a step's reward calls.
 
-    `Rollout.dropped` becomes `reward_failed`, `reward_abstained`, or `reward_failed_group` for the other members under
-    `then: drop_group`; a rollout that was dropped before keeps its reason. Raises RunStopped, with samples, if the
-    share of failed calls exceeds `max_failure_rate`.
+    `Rollout.dropped` becomes `failed`, `abstained`, or `failed_group` for the other members under `then: drop_group`;
+    a rollout that was dropped before keeps its reason. Raises RunStopped, with samples, if the share of failed calls
+    exceeds `max_failure_rate`.
 
-    Metrics: `reward_failed` (failed calls, calls), `reward_failed_<kind>`, `reward_<term>` (sum, scores),
-    `reward_abstained` (abstentions, calls), `reward_dropped` (rollouts dropped here, rollouts).
+    Metrics, each (number, calls): `reward_calls/failed`, `reward_calls/<failure kind>`, `reward_calls/abstained`.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    num_dropped = sum(_drop_unscored(group, config) for group in groups)
-    metrics = _outcome_metrics(rollouts)
-    metrics["reward_dropped"] = (float(num_dropped), float(len(rollouts)))
-    num_failed, num_calls = metrics["reward_failed"]
+    for group in groups:
+        _drop_unscored(group, config)
+    metrics = _call_metrics(rollouts)
+    num_failed, num_calls = metrics["reward_calls/failed"]
     if num_calls and num_failed / num_calls > config.on_failure.max_failure_rate:
         raise RunStopped(_stop_message(rollouts, int(num_failed), int(num_calls), config))
     return metrics
 
 
-def _drop_unscored(group: Group, config: RewardConfig) -> int:
-    failed = False
-    num_dropped = 0
-    for rollout in group.rollouts:
-        failed |= bool(rollout.failures)
-        if rollout.reward is None and not rollout.dropped:
-            rollout.dropped = "reward_failed" if rollout.failures else "reward_abstained"
-            num_dropped += 1
-    if failed and config.on_failure.then == "drop_group":
+def _drop_unscored(group: Group, config: RewardConfig) -> None:
+    for rollout in group.kept:
+        if rollout.reward is None:
+            rollout.dropped = "failed" if rollout.failures else "abstained"
+    if config.on_failure.then == "drop_group" and any(rollout.failures for rollout in group.rollouts):
         for rollout in group.kept:
-            rollout.dropped = "reward_failed_group"
-            num_dropped += 1
-    return num_dropped
+            rollout.dropped = "failed_group"
 
 
-def _outcome_metrics(rollouts: Iterable[Rollout]) -> Metrics:
-    sums: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    num_calls = 0
-    kinds: Counter[str] = Counter()
-    for rollout in rollouts:
-        for name, outcome in rollout.outcomes.items():
-            num_calls += 1
-            if isinstance(outcome, Score):
-                sums[f"reward_{name}"] += outcome.value  # type: ignore[assignment]  # a Counter of floats
-                counts[f"reward_{name}"] += 1
-            elif isinstance(outcome, Abstain):
-                kinds["reward_abstained"] += 1
-            else:
-                kinds["reward_failed"] += 1
-                kinds[f"reward_failed_{outcome.kind}"] += 1
-    metrics: Metrics = {name: (float(sums[name]), float(counts[name])) for name in counts}
-    for name in {"reward_failed", "reward_abstained", *kinds}:
-        metrics[name] = (float(kinds[name]), float(num_calls))
-    return metrics
+def _call_metrics(rollouts: Iterable[Rollout]) -> Metrics:
+    outcomes = [outcome for rollout in rollouts for outcome in rollout.outcomes.values()]
+    counts = Counter({"failed": 0, "abstained": 0})
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            counts.update(("failed", outcome.kind))
+        elif isinstance(outcome, Abstain):
+            counts["abstained"] += 1
+    return {f"reward_calls/{name}": (float(count), float(len(outcomes))) for name, count in counts.items()}
 
 
 def _stop_message(rollouts: Sequence[Rollout], num_failed: int, num_calls: int, config: RewardConfig) -> str:

@@ -120,11 +120,10 @@ def test_one_percent_of_failures_is_counted_and_survived():
     scored = list(service.score(groups))
     service.close()
     metrics = apply_failure_policy(scored, config(max_failure_rate=0.2, h=HOSTILE_TERM))
-    assert metrics["reward_failed"] == (2.0, 200.0)
-    assert metrics["reward_failed_crash"] == (1.0, 200.0)
-    assert metrics["reward_failed_exception"] == (1.0, 200.0)
-    assert metrics["reward_dropped"] == (2.0, 200.0)
-    assert metrics["reward_h"] == (98.0, 198.0)  # 100 good ones, of which 2 were replaced by broken ones
+    assert metrics["reward_calls/failed"] == (2.0, 200.0)
+    assert metrics["reward_calls/crash"] == (1.0, 200.0)
+    assert metrics["reward_calls/exception"] == (1.0, 200.0)
+    assert [g.rollouts.index(r) for g in (groups[3], groups[7]) for r in g.rollouts if r.dropped == "failed"] == [4, 0]
     assert sum(len(g.kept) for g in scored) == 198
 
 
