@@ -45,7 +45,7 @@ def measure(
     boundaries: list[float] = []
     num_tokens: list[int] = []
 
-    def reward(completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    def reward(completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
         num_tokens.append(sum(map(len, completion_ids)))
         return [float(sum(ids) % 2) for ids in completion_ids]
 

@@ -34,7 +34,7 @@ class RunLog:
     def log(
         self, step: int, stage: str, stage_step: int, metrics: Metrics, extra: Mapping[str, Any] | None = None
     ) -> None:
-        """`step` counts over the whole run and never repeats; `stage_step` within the stage."""
+        """`step` counts over the whole run, `stage_step` within the stage. An evaluation adds a line to its step."""
         now = time.time()
         line = {"step": step, "stage": stage, "stage_step": stage_step, "time": now, "metrics": metrics}
         if extra:

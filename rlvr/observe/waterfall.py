@@ -9,7 +9,7 @@ from rlvr.metrics import Metrics
 from rlvr.records import Group, Rollout
 
 # The order in which a step loses tokens; a reason not named here follows, in alphabetical order.
-REASONS = ("failed", "surplus", "zero_variance", "truncated")
+REASONS = ("failed", "failed_group", "abstained", "too_small", "zero_variance", "truncated")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def waterfall(groups: Iterable[Group]) -> Waterfall:
     generated = trained = no_signal = 0
     lost: dict[str, int] = {}
     for group in groups:
-        flat = len({rollout.reward for rollout in group.kept}) <= 1
+        # Masked truncated rollouts have counted in the baseline: a group may owe its signal to them.
+        flat = len({rollout.reward for rollout in group.rollouts if rollout.dropped in ("", "truncated")}) <= 1
         for rollout in group.rollouts:
             tokens = num_sampled_tokens(rollout)
             generated += tokens

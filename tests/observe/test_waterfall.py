@@ -23,7 +23,7 @@ def test_rows_by_hand():
     assert result.no_signal == 8
     metrics = result.metrics()
     assert metrics["tokens/generated"] == (87.0, 1.0)
-    assert metrics["tokens/surplus"] == (0.0, 1.0)
+    assert metrics["tokens/too_small"] == (0.0, 1.0)
     assert metrics["tokens/no_signal"] == (8.0, 1.0)
 
 
@@ -34,6 +34,14 @@ def test_unknown_reasons_are_counted_too():
     ]
     result = waterfall([Group(prompt, rollouts)])
     assert result.rows() == [("generated", 7), ("gated", -4), ("stale", -1), ("trained", 2)]
+
+
+def test_a_masked_truncated_rollout_still_gives_the_others_their_signal():
+    prompt = Prompt("p", (1,), "?")
+    cut = samples.rollout(prompt, 0, 9, 0.0, dropped="truncated")
+    result = waterfall([Group(prompt, [cut, samples.rollout(prompt, 1, 4, 1.0), samples.rollout(prompt, 2, 4, 1.0)])])
+    # The baseline saw rewards 0, 1, 1: the eight tokens that train have a positive advantage.
+    assert (result.trained, result.no_signal) == (8, 0)
 
 
 def test_always_adds_up():
