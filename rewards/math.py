@@ -22,6 +22,7 @@ ANYWHERE = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig(
 MAX_CHARACTERS = 20_000  # an answer that is not in the tail of a text is not a final answer
 # Powers that fill the memory when SymPy evaluates them: exponents of 5 or more digits, towers, nested factorials.
 EXPLOSIVE = re.compile(r"(?:\^|\*\*)[\s{(]*\d{5,}|(?:\^|\*\*)[\s{(]*\d+\s*(?:\^|\*\*)|\d\s*!\s*\)*\s*!|\d{5,}\s*!")
+INTEGER = re.compile(r"-?[0-9]{1,18}")
 WORDS = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 COMMAND = re.compile(r"\\(?:text|mathrm|operatorname)\s*\{[^}]*\}|\\[A-Za-z]+")
 
@@ -44,6 +45,8 @@ def math(completion: str, answer: str, boxed_only: bool = False) -> float:
     tagged = last_tag(text, "answer")
     text = (text if tagged is None else tagged)[-MAX_CHARACTERS:]
     found = boxes(text)
+    if found and INTEGER.fullmatch(found[-1]) and INTEGER.fullmatch(answer.strip()):
+        return float(int(found[-1]) == int(answer))  # most of all calls; what follows takes a millisecond
     texts = [rf"\boxed{{{found[-1]}}}"] if found else [] if boxed_only else [text]
     if len(found) > 1 and any(isinstance(expression, FiniteSet | Tuple) for expression in gold):
         texts.append(text)

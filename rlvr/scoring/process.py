@@ -9,7 +9,6 @@ import pickle
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -21,10 +20,11 @@ from typing import Any
 import psutil
 
 from rlvr.cluster.environment import reward_environment
-from rlvr.records import Abstain, Failure, Outcome, Score
+from rlvr.records import Failure, Outcome
+from rlvr.scoring.wire import HEADER, decode
 
-HEADER = struct.Struct("!Q")
 LOG_TAIL_BYTES = 4000
+TRACE_WAIT_S = 0.25
 CLOSED, TIMED_OUT = object(), object()  # what a read ends with instead of a message
 START_TIMEOUT_S = 120.0  # imports of reward modules; a cold disk and a big package take their time
 BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rlvr.scoring.child import main; main({}, {})"
@@ -210,7 +210,10 @@ class RewardProcess:
         if timed_out:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGUSR1)  # faulthandler writes where every thread stands
-            time.sleep(0.02)
+            waiting = select.poll()
+            waiting.register(self._log_fd, select.POLLIN)
+            waiting.poll(TRACE_WAIT_S * 1000)
+            time.sleep(0.02)  # for the rest of it
         status = None if timed_out else self._peek_exit(1.0)
         self.kill()
         for _ in range(64):  # bounded: a descendant that still holds the pipe may write for ever
@@ -246,13 +249,3 @@ class RewardProcess:
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.005)
-
-
-def decode(encoded: list[Any]) -> Outcome:
-    """The inverse of `rlvr.scoring.child.encode`."""
-    kind, value, extra = encoded
-    if kind == "score":
-        return Score(value, extra)
-    if kind == "abstain":
-        return Abstain(value)
-    return Failure(extra, value)

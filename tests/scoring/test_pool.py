@@ -1,6 +1,8 @@
 """The pool against misbehaving functions: a typed outcome within the limit, capacity restored (R1, R2)."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -230,11 +232,38 @@ def test_close_leaves_no_process_and_is_idempotent():
         pool.score_inputs([{"completion": "good"}])
 
 
+def test_children_die_with_a_parent_that_is_killed():
+    """R8, R22: kill -9 leaves no orphan, not even one that is stuck in user code."""
+    code = (
+        "from rlvr.recipe.schema import RewardConfig, RewardTerm\n"
+        "from rlvr.scoring.pool import RewardPool\n"
+        f"terms = {{'h': RewardTerm(fn={str(HOSTILE) + ':misbehave'!r})}}\n"
+        "pool = RewardPool(RewardConfig(terms=terms, timeout_s=600), processes=2)\n"
+        "print(*pool.pids(), flush=True)\n"
+        "pool.score_inputs([{'completion': 'busy'}, {'completion': 'blocked_sleep'}])\n"
+    )
+    root = Path(__file__).parents[2]
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    time.sleep(0.5)
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 5
+    while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+
+
 def test_math_throughput():
     """512 math-verify calls in two processes; about 0.25 s on two free cores."""
     terms = {"math": RewardTerm(fn="math"), "again": RewardTerm(fn="math", weight=0.5)}
     pool = RewardPool(RewardConfig(terms=terms), processes=2)
-    rows = [{"completion": rf"We add: {i}+5, so \boxed{{{i + 5 + i % 2}}}.", "answer": str(i + 5)} for i in range(256)]
+    rows = [
+        {"completion": rf"We add: {i}+5, so \boxed{{\frac{{{i + 5 + i % 2}}}{{7}}}}.", "answer": f"{i + 5}/7"}
+        for i in range(256)
+    ]
     times = []
     for _ in range(3):
         started = time.monotonic()

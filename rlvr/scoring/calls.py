@@ -1,0 +1,162 @@
+"""One call of a reward function inside its process: arguments by name in, encoded outcomes out."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import math
+import numbers
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlvr import slots
+from rlvr.records import Abstain, Failure, Outcome, Score
+from rlvr.scoring.wire import MAX_MESSAGE_CHARACTERS, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A loaded reward function. `names` are what it accepts by name; None: everything."""
+
+    function: Callable[..., Any]
+    params: dict[str, Any]
+    signature: inspect.Signature | None
+    names: frozenset[str] | None
+    batched: bool
+    asynchronous: bool
+
+
+def load(target: str, params: dict[str, Any]) -> Term:
+    """Imports module:function or path/to/file.py:function, and runs the module's `warm_up()` if it has one."""
+    if slots.is_path(target):
+        # As in a script, a file finds its neighbours; appended, so that they shadow no installed module.
+        sys.path.append(str(Path(slots.split_path(target)[0]).resolve().parent))
+        function = slots.load_function(target, "fn")
+    else:
+        module, _, attribute = target.partition(":")
+        function = getattr(importlib.import_module(module), attribute)
+    warm_up = getattr(sys.modules.get(getattr(function, "__module__", "")), "warm_up", None)
+    if callable(warm_up):
+        warm_up()
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some C functions have none
+        return Term(function, params, None, None, False, False)
+    parameters = signature.parameters.values()
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    asynchronous = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with `async def __call__`
+    )
+    batched = next(iter(signature.parameters), "") == "completions"
+    return Term(function, params, signature, None if takes_any else names, batched, asynchronous)
+
+
+def arguments_of(term: Term, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The keyword arguments of one call. TypeError if they do not fit the signature."""
+    if term.batched:
+        names = {name for row in inputs for name in row}
+        columns: dict[str, Any] = {name: [row.get(name) for row in inputs] for name in names}
+        columns["completions"], columns["answers"] = columns.pop("completion", []), columns.pop("answer", None)
+        if columns["answers"] is None:
+            columns["answers"] = [None] * len(inputs)
+    else:
+        columns = dict(inputs[0])
+    columns |= term.params
+    if term.names is not None:
+        columns = {name: value for name, value in columns.items() if name in term.names}
+    if term.signature is not None:
+        term.signature.bind(**columns)
+    return columns
+
+
+def run_call(term: Term, inputs: list[dict[str, Any]]) -> list[list[Any]]:
+    """One encoded outcome per input, whatever the function does short of ending the process."""
+    try:
+        arguments = arguments_of(term, inputs)
+    except TypeError as error:
+        return _all(inputs, _signature_failure(error, inputs))
+    try:
+        return outcomes_of(term, inputs, term.function(**arguments))
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of user code included
+        return _all(inputs, _failure(error))
+
+
+async def run_call_async(term: Term, inputs: list[dict[str, Any]]) -> list[list[Any]]:
+    try:
+        arguments = arguments_of(term, inputs)
+    except TypeError as error:
+        return _all(inputs, _signature_failure(error, inputs))
+    try:
+        return outcomes_of(term, inputs, await term.function(**arguments))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        return _all(inputs, _failure(error))
+
+
+def outcomes_of(term: Term, inputs: list[dict[str, Any]], returned: Any) -> list[list[Any]]:
+    """Encodes what a function returned."""
+    if inspect.iscoroutine(returned):
+        returned.close()
+        return _all(inputs, Failure("bad_return", "returned a coroutine; define the function with `async def`"))
+    if not term.batched:
+        return [encode(outcome_of(returned))]
+    if isinstance(returned, str | bytes | dict) or not hasattr(returned, "__len__"):
+        kind = type(returned).__name__
+        return _all(inputs, Failure("bad_return", f"a batched function must return a list of outcomes, not {kind}"))
+    if len(returned) != len(inputs):
+        return _all(inputs, Failure("bad_return", f"returned {len(returned)} outcomes for {len(inputs)} completions"))
+    return [encode(outcome_of(value)) for value in returned]
+
+
+def outcome_of(value: Any) -> Outcome:
+    """What a returned value means: a number is a Score, None an Abstain; anything else is a Failure, never a 0."""
+    if isinstance(value, Score | Abstain | Failure):
+        return value
+    if value is None:
+        return Abstain()
+    if not isinstance(value, numbers.Real) and getattr(value, "shape", None) == ():
+        value = value.item()  # a 0-dimensional tensor or array
+    if not isinstance(value, numbers.Real):
+        text = f"returned {type(value).__name__} {value!r:.200}; return a float, bool, Score or None"
+        return Failure("bad_return", text)
+    try:
+        number = float(value)
+    except OverflowError:
+        return Failure("non_finite", "returned an integer too large for a float")
+    if not math.isfinite(number):
+        return Failure("non_finite", f"returned {number}")
+    return Score(number)
+
+
+def _all(inputs: list[dict[str, Any]], failure: Failure) -> list[list[Any]]:
+    return [encode(failure)] * len(inputs)
+
+
+def _signature_failure(error: TypeError, inputs: list[dict[str, Any]]) -> Failure:
+    return Failure("signature", f"{error}; what can be asked for by name: {sorted(inputs[0])}")
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, MemoryError):
+        return Failure("memory", f"MemoryError: {error}"[:MAX_MESSAGE_CHARACTERS])
+    return Failure("exception", describe(error))
+
+
+def describe(error: BaseException, with_traceback: bool = False) -> str:
+    """The error, where it arose, and what it says; the last frames count most."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001 - str() of a user's exception is user code too
+        text = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    if with_traceback:
+        return (text + "\n" + "".join(traceback.format_list(frames[-6:])))[-MAX_MESSAGE_CHARACTERS:]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if len(frames) > 1 else ""
+    return text[:MAX_MESSAGE_CHARACTERS] + where
