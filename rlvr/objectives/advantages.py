@@ -86,7 +86,8 @@ def _centre(rewards: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(r - mean of its group [N], row of its group [N], group sizes [num_groups]), in float64.
 
     The group's smallest reward goes first: the mean of n equal floats need not equal them (0.1 + 0.1 + 0.1 != 0.3), but
-    the mean of n zeros is zero. Without this an all-equal group gets rounding noise, which grpo blows up by 1 / 1e-6.
+    the mean of n zeros is zero. float64 alone would do for float32 rewards, not for float64 ones; and rounding noise in
+    an all-equal group is what grpo divides by 1e-6.
     """
     assert rewards.shape == groups.shape == (len(rewards),), (rewards.shape, groups.shape)
     assert torch.isfinite(rewards).all(), f"rewards must be finite: {rewards}"

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlvr.objectives.advantages import ADVANTAGES
@@ -79,11 +79,13 @@ def test_uneven_shuffled_groups_agree_with_the_formulas(name):
 
 
 @pytest.mark.parametrize("name", GROUP_BASELINES)
-@given(value=st.floats(-1e6, 1e6, width=32), size=st.integers(1, 33))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(value=st.floats(-1e6, 1e6), size=st.integers(1, 33))
+@example(value=0.1, size=3)  # 0.1 + 0.1 + 0.1 != 3 * 0.1 in float64
 @settings(max_examples=30, deadline=None)
-def test_all_equal_groups_are_exactly_zero(name, value, size):
+def test_all_equal_groups_are_exactly_zero(name, dtype, value, size):
     # In a batch with another group that does vary, so that no batch-wide scale is trivially 0.
-    result = advantages(name, [value] * size + [0.0, 1.0], [0] * size + [1, 1])
+    result = advantages(name, [value] * size + [0.0, 1.0], [0] * size + [1, 1], dtype)
     assert result[:size].tolist() == [0.0] * size
     assert result[-1] > 0 > result[-2]
 
