@@ -103,7 +103,7 @@ class RolloutPool:
         except RayActorError as error:
             raise WorkerDied(f"{name} died while {phase}: {error}") from error
         except RayTaskError as error:
-            raise WorkerDied(f"{name} failed while {phase}: {error.cause!r}\n{error.traceback_str}") from error
+            raise WorkerDied(f"{name} failed while {phase}: {error.cause!r}") from error
         except ray.exceptions.GetTimeoutError as error:
             raise WorkerDied(f"{name} did not answer within its deadline while {phase}") from error
 

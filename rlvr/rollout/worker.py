@@ -94,7 +94,7 @@ class RolloutWorker:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Completion] = loop.create_future()
         self._waiting[request.id] = (future, loop)
-        self._calls.put((lambda: self.engine.add(request), None, None))
+        self._calls.put((lambda: self._add(request), None, None))
         return await future
 
     async def _on_engine_thread(self, call: Callable[[Any], Any]) -> Any:
@@ -147,6 +147,13 @@ class RolloutWorker:
                 future, loop = self._waiting.pop(completion.id)
                 loop.call_soon_threadsafe(_resolve, future, completion, None)
 
+    def _add(self, request: Request) -> None:
+        try:
+            self.engine.add(request)
+        except Exception as error:  # noqa: BLE001  # a request that the engine refuses fails alone
+            future, loop = self._waiting.pop(request.id)
+            loop.call_soon_threadsafe(_resolve, future, None, error)
+
     def _drain_calls(self) -> None:
         """Runs the submitted calls; waits for one when the engine has nothing to do."""
         block = not self.engine.has_unfinished()
@@ -162,8 +169,6 @@ class RolloutWorker:
                 result, error = None, caught
             if future is not None:
                 loop.call_soon_threadsafe(_resolve, future, result, error)
-            elif error is not None:
-                self._fail_all(error)
 
     def _fail_all(self, error: BaseException) -> None:
         self._fatal = error
