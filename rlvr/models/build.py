@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +81,10 @@ def _shrunk(model: ModelConfig, vocab_size: int) -> PretrainedConfig:
         architecture, tied = model.init.architecture, model.init.tie_word_embeddings
     elif model.path is not None:
         try:
-            original = AutoConfig.from_pretrained(model.path, revision=model.revision or "main")
+            offline = not _hub_reachable()
+            original = AutoConfig.from_pretrained(
+                model.path, revision=model.revision or "main", local_files_only=offline
+            )
         except (OSError, ValueError):
             original = None  # unreachable, or unknown to this transformers: the stand-in below
         if original is not None and original.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -92,6 +98,19 @@ def _shrunk(model: ModelConfig, vocab_size: int) -> PretrainedConfig:
         max_position_embeddings=_TINY_POSITIONS,
         **sizes,
     )
+
+
+def _hub_reachable() -> bool:
+    """Whether the hub's name resolves. Asked first, because the hub's client retries for 25 s before it gives up."""
+    from huggingface_hub import constants
+
+    if urllib.request.getproxies():
+        return True  # then the proxy resolves names, not this machine
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 def _save_random(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast, directory: Path, seed: int) -> None:

@@ -266,8 +266,8 @@ def _rl(stage: RlStage) -> Iterator[Problem]:
         yield Problem(
             ("learner", "mini_batches"),
             learner.mini_batches,
-            f"must divide the {rollouts} rollouts of a step ({rollout.prompts_per_step} prompts x {rollout.group_size}); "
-            f"nearest: {near}",
+            f"must divide the {rollouts} rollouts of a step "
+            f"({rollout.prompts_per_step} prompts x {rollout.group_size}); nearest: {near}",
         )
     if isinstance(stage.task.train, AdditionSource | CountdownSource | JsonlSource | HubSource):
         size = stage.task.train.size

@@ -7,6 +7,8 @@ number in it a function of a few characters before it, so that a model of under 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Hashable
+from functools import partial
 
 from rlvr.recipe.schema import AdditionSource
 from rlvr.tasks.generators import Row, distinct
@@ -18,12 +20,15 @@ def rows(source: AdditionSource) -> list[Row]:
     """Rows of {prompt, answer, solution, operands}. a+b and b+a always fall into the same split."""
     low, high = 10 ** (source.digits - 1) if source.digits > 1 else 0, 10**source.digits - 1
 
-    def draw(rng: random.Random) -> tuple[tuple[int, int], tuple[int, int], Row]:
+    def draw(rng: random.Random) -> tuple[Hashable, Hashable, Callable[[], Row]]:
         a, b = rng.randint(low, high), rng.randint(low, high)
-        row = {"prompt": f"{a}+{b}=", "answer": str(a + b), "solution": worked_solution(a, b), "operands": [a, b]}
-        return (min(a, b), max(a, b)), (a, b), row
+        return (min(a, b), max(a, b)), (a, b), partial(_row, a, b)
 
     return distinct(draw, source.size, source.split, source.seed, f"{source.digits}-digit additions")
+
+
+def _row(a: int, b: int) -> Row:
+    return {"prompt": f"{a}+{b}=", "answer": str(a + b), "solution": worked_solution(a, b), "operands": [a, b]}
 
 
 def worked_solution(a: int, b: int) -> str:

@@ -7,6 +7,8 @@ Intermediate results are non-negative integers, as in the game.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Hashable
+from functools import partial
 
 from rlvr.recipe.schema import CountdownSource
 from rlvr.tasks.generators import Row, distinct
@@ -17,24 +19,26 @@ CHARACTERS = "0123456789+-*/()[]=,: \\boxed{}"
 def rows(source: CountdownSource) -> list[Row]:
     """Rows of {prompt, answer, solution, numbers, target}; the order of the numbers does not make another problem."""
 
-    def draw(rng: random.Random) -> tuple[object, object, Row] | None:
+    def draw(rng: random.Random) -> tuple[Hashable, Hashable, Callable[[], Row]] | None:
         numbers = [rng.randint(1, source.max_number) for _ in range(source.num_operands)]
         reached = _combine(numbers, rng)
         if reached is None or not 1 <= reached[0] <= source.max_target:
             return None
-        target, steps, expression = reached
-        row = {
-            "prompt": f"[{','.join(map(str, numbers))}]={target}:",
-            "answer": str(target),
-            "solution": f"{','.join(steps)} \\boxed{{{expression}}}",
-            "numbers": numbers,
-            "target": target,
-        }
-        key = (tuple(sorted(numbers)), target)
-        return key, key, row
+        key = (tuple(sorted(numbers)), reached[0])
+        return key, key, partial(_row, numbers, *reached)
 
     space = f"countdown with {source.num_operands} numbers up to {source.max_number}, targets up to {source.max_target}"
     return distinct(draw, source.size, source.split, source.seed, space)
+
+
+def _row(numbers: list[int], target: int, steps: list[str], expression: str) -> Row:
+    return {
+        "prompt": f"[{','.join(map(str, numbers))}]={target}:",
+        "answer": str(target),
+        "solution": f"{','.join(steps)} \\boxed{{{expression}}}",
+        "numbers": numbers,
+        "target": target,
+    }
 
 
 def _combine(numbers: list[int], rng: random.Random) -> tuple[int, list[str], str] | None:

@@ -27,7 +27,7 @@ def split_of(key: Hashable) -> Split:
 
 
 def distinct(
-    draw: Callable[[random.Random], tuple[Hashable, Hashable, Row] | None],
+    draw: Callable[[random.Random], tuple[Hashable, Hashable, Callable[[], Row]] | None],
     size: int,
     split: Split,
     seed: int,
@@ -35,8 +35,8 @@ def distinct(
 ) -> list[Row]:
     """The first `size` distinct problems of a split.
 
-    `draw` returns (canonical key, identity, row), or None for a draw without a problem. Two problems with one
-    canonical key (3+5 and 5+3) always fall into the same split; two with one identity are the same problem.
+    `draw` returns (canonical key, identity, a function that writes the row), or None for a draw without a problem. Two
+    problems with one canonical key (3+5 and 5+3) always fall into the same split; two with one identity are the same.
     Raises RecipeError when the split holds fewer than `size` problems; `space` names it there.
     """
     rng = random.Random(seed)
@@ -47,7 +47,7 @@ def distinct(
         drawn = draw(rng)
         if drawn is not None and drawn[1] not in seen and split_of(drawn[0]) == split:
             seen.add(drawn[1])
-            rows.append(drawn[2])
+            rows.append(drawn[2]())
             misses = 0
             continue
         misses += 1
