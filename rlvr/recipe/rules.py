@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rlvr.errors import RecipeError
@@ -169,12 +170,9 @@ def _sources(stage: Stage) -> Iterator[Problem]:
 
 def _source(source: Source) -> Iterator[Problem]:
     if isinstance(source, AdditionSource | CountdownSource):
-        from rlvr.tasks.sources import load_rows
-
-        try:
-            load_rows(source)
-        except RecipeError as error:
-            yield Problem(("size",), source.size, str(error).partition(": ")[2])
+        fault = _generation_fault(source)
+        if fault:
+            yield Problem(("size",), source.size, fault)
     elif isinstance(source, JsonlSource):
         if not Path(source.path).is_file():
             yield Problem(("path",), source.path, "no such file")
@@ -186,6 +184,18 @@ def _source(source: Source) -> Iterator[Problem]:
         yield from _slot(("function",), source.function)
     elif isinstance(source, HubSource) and Path(source.dataset).is_absolute() and not Path(source.dataset).is_dir():
         yield Problem(("dataset",), source.dataset, "no such directory")
+
+
+@cache
+def _generation_fault(source: AdditionSource | CountdownSource) -> str:
+    """Why a procedural source cannot hold its `size`, found by drawing; empty if it can. Stages share their sources."""
+    from rlvr.tasks.sources import load_rows
+
+    try:
+        load_rows(source)
+    except RecipeError as error:
+        return str(error).partition(": ")[2]
+    return ""
 
 
 def _slot(loc: tuple[str, ...], name: str) -> Iterator[Problem]:
