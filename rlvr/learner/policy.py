@@ -89,8 +89,11 @@ def load_policy(directory: str, learner: LearnerConfig, trust_remote_code: bool)
     if type(head) is not nn.Linear:
         raise RecipeError(f"model.path={directory!r}: its output head is a {type(head).__name__}, not a Linear")
     head.__class__ = LogprobHead
+    # Evaluation mode (as loaded) is what engines sample in: no dropout, no router noise. Activations are recomputed in
+    # training mode only, which then differs in nothing else, dropout being 0.
     if learner.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
     return Policy(model, learner.attention, learner.logprob_chunk_tokens)
 
 

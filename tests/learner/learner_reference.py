@@ -46,6 +46,7 @@ def train(
     batches: list[list[TrainSequence]],
     *,
     lr: float = 1e-4,
+    eps: float = 1e-8,
     max_norm: float = 1.0,
     temperature: float = 1.0,
     aggregation: str = "token_mean",
@@ -58,7 +59,7 @@ def train(
     """`mini_batches` are the rollouts of each optimizer step of an epoch; None: one step on all."""
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     reference = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, eps=eps, weight_decay=0.0)
     result = Trajectory()
     for batch in batches:
         with torch.no_grad():
