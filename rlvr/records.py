@@ -92,7 +92,12 @@ class Segment:
     finish_reason: FinishReason
 
     def __post_init__(self) -> None:
-        lengths = {len(self.completion_ids), len(self.loss_mask), len(self.behavior_logprobs), len(self.policy_versions)}
+        lengths = {
+            len(self.completion_ids),
+            len(self.loss_mask),
+            len(self.behavior_logprobs),
+            len(self.policy_versions),
+        }
         assert len(lengths) == 1, f"segment columns differ in length: {sorted(lengths)}"
 
 

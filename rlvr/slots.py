@@ -49,7 +49,8 @@ def load_function(name: str, key: str) -> Any:
     module = sys.modules.get(module_name)
     if module is None:
         spec = importlib.util.spec_from_file_location(module_name, file)
-        assert spec is not None and spec.loader is not None, file
+        assert spec is not None, file
+        assert spec.loader is not None, file
         module = importlib.util.module_from_spec(spec)
         # Registered before execution: dataclasses and pickling look their module up by name.
         sys.modules[module_name] = module

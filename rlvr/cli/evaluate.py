@@ -26,7 +26,10 @@ def evaluate(
     from rlvr.controller.session import Session
 
     stage = recipe.stages[0]
-    with tempfile.TemporaryDirectory() as scratch, Session(recipe, RunDir(Path(scratch)), needs_learner=False) as session:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Session(recipe, RunDir(Path(scratch)), needs_learner=False) as session,
+    ):
         _, test = build_stage_prompts(session, stage)
         if test is None:
             raise RecipeError("task.test: the recipe has no held-out prompts; add a `test` source to `task`")

@@ -83,7 +83,9 @@ def shrink(recipe: Recipe, scratch: Path) -> tuple[Recipe, list[Change]]:
     was = recipe.model.path or "init"
     changes.append(("model", was, "tiny random model of the same architecture, character tokenizer"))
     engines, learners = recipe.resources.engines, recipe.resources.learners
-    changes.append(("resources", f"{engines.count} engines, {learners.count} learner ranks", f"1 engine, {ranks} ranks, CPU"))
+    changes.append(
+        ("resources", f"{engines.count} engines, {learners.count} learner ranks", f"1 engine, {ranks} ranks, CPU")
+    )
     stages = [_shrink_stage(stage, changes) for stage in recipe.stages]
     small = recipe.model_copy(
         update={
@@ -112,7 +114,11 @@ def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
 
     rollout = cut(stage.rollout, "rollout.", "prompts_per_step", "group_size", "max_completion_tokens")
     rollout = rollout.model_copy(
-        update={"max_prompt_tokens": max(rollout.max_prompt_tokens, 2048), "max_concurrent_rollouts": 16, "kv_cache_gb": None}
+        update={
+            "max_prompt_tokens": max(rollout.max_prompt_tokens, 2048),
+            "max_concurrent_rollouts": 16,
+            "kv_cache_gb": None,
+        }
     )
     evaluation = cut(stage.evaluation, "evaluation.", "num_prompts", "num_samples")
     k = tuple(k for k in evaluation.k if k <= max(1, evaluation.num_samples))
@@ -129,7 +135,9 @@ def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
     learner = cut(stage.learner, "learner.", "epochs", "mini_batches")
     learner = learner.model_copy(update={"attention": "varlen_sdpa", "offload": "none"})
     if stage.learner.offload != "none":
-        changes.append((f"{at}.learner.offload", stage.learner.offload, "none (its CPU optimizer compiles for a minute)"))
+        changes.append(
+            (f"{at}.learner.offload", stage.learner.offload, "none (its CPU optimizer compiles for a minute)")
+        )
     changes.append((f"{at}.steps", str(stage.steps), str(min(stage.steps, STEPS))))
     update |= {"learner": learner, "steps": min(stage.steps, STEPS)}
     if isinstance(stage, SftStage):
@@ -154,7 +162,9 @@ def _reachable(task: Any, at: str, changes: list[Change]) -> Any:
             update[split] = limited
         except RecipeError:
             update[split] = AdditionSource(source="addition", size=64, split=split)
-            changes.append((f"{at}.task.{split}", source.dataset, "generated additions (the dataset cannot be had here)"))
+            changes.append(
+                (f"{at}.task.{split}", source.dataset, "generated additions (the dataset cannot be had here)")
+            )
     return task.model_copy(update=update)
 
 

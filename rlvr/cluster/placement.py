@@ -48,8 +48,8 @@ def plan_placement(resources: ResourcesConfig) -> Placement:
     if needed > present:
         raise RecipeError(
             f"resources: asks for {needed} GPUs ({engines.count} engines x {engines.tensor_parallel} "
-            f"{'shared with' if resources.placement == 'colocated' else '+'} {learners.count} learner ranks), the cluster "
-            f"has {present}: {needed - present} missing. Lower resources.engines.count, "
+            f"{'shared with' if resources.placement == 'colocated' else '+'} {learners.count} learner ranks), the "
+            f"cluster has {present}: {needed - present} missing. Lower resources.engines.count, "
             "resources.engines.tensor_parallel or resources.learners.count, or use placement=colocated"
         )
     if resources.placement == "colocated":
@@ -65,20 +65,19 @@ def _colocated(resources: ResourcesConfig) -> Placement:
     engines, learners = resources.engines, resources.learners
     if engines.tensor_parallel > 1:
         raise RecipeError(
-            f"resources.engines.tensor_parallel={engines.tensor_parallel}: colocated engines take one GPU each; set it to "
-            "1, or use placement=separate"
+            f"resources.engines.tensor_parallel={engines.tensor_parallel}: colocated engines take one GPU each; set "
+            "it to 1, or use placement=separate"
         )
     bundles = [{"GPU": 1.0, "CPU": 1.0}] * num_gpus_needed(resources)
     group = placement_group(bundles, strategy="PACK")
     if not group.wait(resources.start_timeout_s):
         raise WorkerDied(
-            f"placement: {len(bundles)} GPUs were not free within {resources.start_timeout_s:.0f} s; look at `ray status`"
+            f"placement: {len(bundles)} GPUs were not free within {resources.start_timeout_s:.0f} s; "
+            "look at `ray status`"
         )
 
     def bundle(index: int) -> dict[str, Any]:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
         return {"num_gpus": 0.5, "num_cpus": 0.5, "scheduling_strategy": strategy}
 
-    return Placement(
-        "cuda", [bundle(i) for i in range(engines.count)], [bundle(i) for i in range(learners.count)]
-    )
+    return Placement("cuda", [bundle(i) for i in range(engines.count)], [bundle(i) for i in range(learners.count)])

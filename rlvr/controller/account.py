@@ -46,8 +46,6 @@ def check_alarms(learnt: Metrics, monitor: MonitorConfig) -> None:
     skipped = learnt.get("skipped_steps", (0.0, 1.0))[0]
     if skipped and skipped >= learnt["skipped_steps"][1]:
         raise RunStopped(
-            "learner: loss or gradients were not finite in every mini-batch of this step; nothing was stepped, saved or "
-            "pushed. Lower learner.optimizer.lr or use learner.dtype=float32; the last checkpoint is intact"
+            "learner: loss or gradients were not finite in every mini-batch of this step; nothing was stepped, saved "
+            "or pushed. Lower learner.optimizer.lr or use learner.dtype=float32; the last checkpoint is intact"
         )
-
-

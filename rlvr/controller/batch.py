@@ -9,8 +9,8 @@ import torch
 
 from rlvr.learner.batch import TrainSequence
 from rlvr.objectives.advantages import ADVANTAGES
-from rlvr.records import Group, Rollout
 from rlvr.recipe.schema import FilterConfig, ObjectiveConfig
+from rlvr.records import Group, Rollout
 from rlvr.slots import resolve
 
 ZERO_VARIANCE, TRUNCATED, TOO_SMALL = "zero_variance", "truncated", "too_small"

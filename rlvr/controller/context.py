@@ -96,7 +96,9 @@ class StageContext(Generic[AnyStage]):
         scores = {f"eval/{name}": (estimate.value, 1.0) for name, estimate in result.metrics.items()}
         self.log.log(self.step, self.stage.name, 0, scores, extra={"evaluation": result.to_json()})
         shown = "  ".join(f"{n} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for n, e in result.metrics.items())
-        self.progress.note(f"{self.stage.name}: after {self.step} steps, {result.num_prompts} held-out prompts: {shown}")
+        self.progress.note(
+            f"{self.stage.name}: after {self.step} steps, {result.num_prompts} held-out prompts: {shown}"
+        )
         return result
 
     def summary(self) -> StageSummary:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rlvr.observe.statistics import bootstrap_interval, maj_at_k, pass_at_k
-from rlvr.records import Group, Prompt, Rollout, SamplingParams, Score, derive_seed
 from rlvr.recipe.schema import EvaluationConfig, RewardConfig, TemplateConfig
+from rlvr.records import Group, Prompt, Rollout, SamplingParams, Score
 from rlvr.rollout.pool import RolloutPool
 from rlvr.scoring.service import RewardService
 
@@ -76,7 +76,7 @@ def evaluate(
     if config.greedy:
         groups = _scored(pool, rewards, prompts, 1, greedy, (seed, "evaluation", "greedy"))
         every += groups
-        metrics["accuracy"] = _estimate([_correct(group.rollouts[0], term) for group in groups], config, seed)
+        metrics["accuracy"] = _estimate([is_correct(group.rollouts[0], term) for group in groups], config, seed)
     if config.num_samples:
         groups = _scored(pool, rewards, prompts, config.num_samples, sampled, (seed, "evaluation", "sampled"))
         every += groups
@@ -112,14 +112,14 @@ def _scored(
 
 
 def _sampled_metrics(groups: list[Group], term: str, config: EvaluationConfig, seed: int) -> dict[str, Estimate]:
-    correct = [[_correct(rollout, term) for rollout in group.rollouts] for group in groups]
+    correct = [[is_correct(rollout, term) for rollout in group.rollouts] for group in groups]
     n = config.num_samples
     metrics = {f"avg@{n}": _estimate([float(np.mean(row)) for row in correct], config, seed)}
     for k in config.k:
-        metrics[f"pass@{k}"] = _estimate([pass_at_k(n, int(sum(row)), k) for row in correct], config, seed)
+        metrics[f"pass@{k}"] = _estimate([pass_at_k(n, sum(row), k) for row in correct], config, seed)
         if k > 1:
             votes = [
-                maj_at_k([_vote(r, term) for r in group.rollouts], row, k, seed=derive_seed(seed, group.prompt.id))
+                maj_at_k([_vote(rollout, term) for rollout in group.rollouts], row, k)
                 for group, row in zip(groups, correct, strict=True)
             ]
             metrics[f"maj@{k}"] = _estimate(votes, config, seed)
@@ -130,10 +130,6 @@ def is_correct(rollout: Rollout, term: str) -> bool:
     """True when the term that decides correctness scored at least 1; a failed or abstaining verifier is not."""
     outcome = rollout.outcomes.get(term)
     return isinstance(outcome, Score) and outcome.value >= 1.0
-
-
-def _correct(rollout: Rollout, term: str) -> float:
-    return float(is_correct(rollout, term))
 
 
 def _vote(rollout: Rollout, term: str) -> str | None:

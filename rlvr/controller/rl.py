@@ -78,5 +78,3 @@ def update(context: StageContext[RlStage], groups: list[Group], stage_step: int)
         stage.rollout.max_completion_tokens,
         derive_seed(context.seed, stage.name, stage_step, "shuffle"),
     )
-
-

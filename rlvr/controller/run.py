@@ -228,7 +228,7 @@ def _log_file(run: RunDir) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[list[StageContext[Any]]]:
-    """The first SIGINT or SIGTERM ends the run after the current step, with a checkpoint; the second ends it at once."""
+    """The first SIGINT or SIGTERM ends the run after the current step, with a checkpoint; the second at once."""
     contexts: list[StageContext[Any]] = []
     if threading.current_thread() is not threading.main_thread():
         yield contexts

@@ -81,7 +81,9 @@ def _check_resumable(run: RunDir, recipe: Recipe) -> None:
     differing = [
         key
         for key, then, now in _leaves(before.model_dump(), recipe.model_dump())
-        if then != now and key.split(".")[-1] != "steps" and not key.startswith(("resources.", "runs_dir", "description"))
+        if then != now
+        and key.split(".")[-1] != "steps"
+        and not key.startswith(("resources.", "runs_dir", "description"))
     ]
     if differing:
         shown = ", ".join(differing[:6])
@@ -93,7 +95,9 @@ def _check_resumable(run: RunDir, recipe: Recipe) -> None:
 
 def _leaves(then: object, now: object, prefix: str = "") -> list[tuple[str, object, object]]:
     if isinstance(then, dict) and isinstance(now, dict):
-        return [leaf for key in then.keys() | now.keys() for leaf in _leaves(then.get(key), now.get(key), f"{prefix}{key}.")]
+        return [
+            leaf for key in then.keys() | now.keys() for leaf in _leaves(then.get(key), now.get(key), f"{prefix}{key}.")
+        ]
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         return [leaf for i, (a, b) in enumerate(zip(then, now, strict=True)) for leaf in _leaves(a, b, f"{prefix}{i}.")]
     return [(prefix.rstrip("."), then, now)]

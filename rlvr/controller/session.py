@@ -50,7 +50,9 @@ class Session:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _start(self) -> None:
@@ -149,7 +151,9 @@ def engine_spec(recipe: Recipe, model_dir: str, device: str, transport: str) -> 
     length = max(context_length(stage) for stage in stages)
     concurrent = max(stage.rollout.max_concurrent_rollouts for stage in stages)
     explicit = first.kv_cache_gb
-    kv_cache = int(explicit * (1 << 30)) if explicit else _kv_cache_bytes(model_dir, recipe, first.dtype, length, concurrent)
+    kv_cache = (
+        int(explicit * (1 << 30)) if explicit else _kv_cache_bytes(model_dir, recipe, first.dtype, length, concurrent)
+    )
     return EngineSpec(
         kind=first.engine,
         model_dir=model_dir,
@@ -194,4 +198,3 @@ def _kv_cache_bytes(model_dir: str, recipe: Recipe, dtype: str, length: int, con
     per_token = 2 * config.num_hidden_layers * heads * head_size * (4 if dtype == "float32" else 2)
     blocks = -(-length // 32) + 1
     return max(64 << 20, min(MAX_DEFAULT_KV_CACHE_BYTES, per_token * blocks * 32 * concurrent))
-

@@ -368,8 +368,8 @@ class ResourcesConfig(Section):
     )
     transfer: Literal["auto", "host", "nccl", "ipc"] = Field(
         "auto",
-        description="How weights reach the engines: through host memory, NCCL between disjoint GPUs, or CUDA IPC on shared "
-        "ones; auto chooses by placement.",
+        description="How weights reach the engines: through host memory, NCCL between disjoint GPUs, or CUDA IPC on "
+        "shared ones; auto chooses by placement.",
     )
     transfer_bucket_mb: int = Field(256, ge=1, description="Size cap of a weight-transfer bucket, MiB.")
     start_timeout_s: float = Field(300.0, gt=0, description="Deadline for actors to be placed and ready.")

@@ -30,9 +30,9 @@ class RolloutPool:
         """`actor_options[i]` are extra Ray options (GPUs, placement) of worker i. Call `start` before anything else."""
         self.spec = spec
         self.timeout_s = timeout_s
-        actor = ray.remote(RolloutWorker)
+        actor: Any = ray.remote(RolloutWorker)
         environment = {"env_vars": engine_environment(spec.threads, spec.device)}
-        self.workers = [
+        self.workers: list[Any] = [
             actor.options(
                 **{
                     "num_cpus": 0,
@@ -106,4 +106,3 @@ class RolloutPool:
             raise WorkerDied(f"{name} failed while {phase}: {error.cause!r}") from error
         except ray.exceptions.GetTimeoutError as error:
             raise WorkerDied(f"{name} did not answer within its deadline while {phase}") from error
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -52,7 +52,7 @@ class TransformersEngine:
         self.spec = spec
         self.device = torch.device(spec.device)
         self.tokenizer = AutoTokenizer.from_pretrained(spec.model_dir, trust_remote_code=spec.trust_remote_code)
-        self.model = AutoModelForCausalLM.from_pretrained(
+        self.model: Any = AutoModelForCausalLM.from_pretrained(
             spec.model_dir, dtype=getattr(torch, spec.dtype), trust_remote_code=spec.trust_remote_code
         )
         self.model.to(self.device).eval()
@@ -126,7 +126,7 @@ class TransformersEngine:
             self.model.to(self.device)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
 def _generator(seed: int, device: torch.device) -> torch.Generator:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlvr.records import SamplingParams
+from rlvr.records import FinishReason, SamplingParams
 from rlvr.rollout.engine import Completion, EngineSpec, Request
 from rlvr.transfer.buckets import Bucket, checksums, mismatches, unpack
 
 if TYPE_CHECKING:
     import numpy as np
-    from vllm.outputs import RequestOutput
 
 TESTED_VERSIONS = ">=0.32,<0.33"
 
@@ -78,7 +77,9 @@ class VllmEngine:
         self.packed_modules = self.engine.collective_rpc("rlvr_packed_modules")[0]
 
     def add(self, request: Request) -> None:
-        prompt = {"prompt_token_ids": list(request.prompt_ids)}
+        from vllm.inputs import TokensPrompt
+
+        prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
         self.engine.add_request(request.id, prompt, _to_vllm(request.sampling, request.seed))
 
     def step(self) -> list[Completion]:
@@ -116,7 +117,7 @@ class VllmEngine:
             self.engine.wake_up()
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
 def _keep_weights_in_place() -> None:
@@ -128,7 +129,7 @@ def _keep_weights_in_place() -> None:
     import torch
     from vllm.model_executor.layers import utils
 
-    def dispatch(layer: torch.nn.Module, remove_weight: bool) -> None:
+    def dispatch(layer: Any, remove_weight: bool) -> None:
         layer.cpu_linear = torch.nn.functional.linear
 
     utils.dispatch_cpu_unquantized_gemm = dispatch
@@ -159,9 +160,10 @@ def _to_vllm(sampling: SamplingParams, seed: int) -> Any:
     )
 
 
-def _to_completion(output: RequestOutput) -> Completion:
+def _to_completion(output: Any) -> Completion:
+    """From vLLM's RequestOutput, with flat logprobs of the sampled tokens only."""
     result = output.outputs[0]
-    logprobs = list(result.logprobs.logprobs) if result.logprobs else []
+    logprobs = list(result.logprobs.logprobs)
     assert len(logprobs) == len(result.token_ids), (len(logprobs), len(result.token_ids))
-    reason = result.finish_reason if result.finish_reason in ("stop", "length") else "abort"
+    reason: FinishReason = result.finish_reason if result.finish_reason in ("stop", "length") else "abort"
     return Completion(output.request_id, list(result.token_ids), logprobs, reason)

@@ -16,7 +16,9 @@ SAMPLING = SamplingParams(temperature=1.0, max_completion_tokens=4)
 
 
 def rollout(prompt: Prompt, member: int, reward: float | None, length: int = 2, finish: str = "stop") -> Rollout:
-    segment = Segment(prompt.token_ids, list(range(30, 30 + length)), [True] * length, [-0.5] * length, [1] * length, finish)  # type: ignore[arg-type]
+    segment = Segment(
+        prompt.token_ids, list(range(30, 30 + length)), [True] * length, [-0.5] * length, [1] * length, finish
+    )  # type: ignore[arg-type]
     outcomes = {"correct": Score(reward)} if reward is not None else {}
     dropped = "" if reward is not None else "failed"
     return Rollout(prompt, member, member, [segment], "", SAMPLING, outcomes, reward, dropped)
@@ -48,7 +50,9 @@ def test_advantages_are_taken_within_groups_and_independent_of_their_order() -> 
 
 def test_failed_rollouts_are_in_no_baseline() -> None:
     """R2: [1, failed, 0] has the baseline 1/2 of its two scored members, not 1/3."""
-    advantages = [float(s.advantage[-1]) for s in assemble([group("a", [1, None, 0])], ObjectiveConfig(advantage="dr_grpo"))]
+    advantages = [
+        float(s.advantage[-1]) for s in assemble([group("a", [1, None, 0])], ObjectiveConfig(advantage="dr_grpo"))
+    ]
     assert advantages == [0.5, -0.5]
 
 
@@ -102,7 +106,7 @@ def test_the_account_of_a_step() -> None:
 @pytest.mark.parametrize("difference", [0.2, math.nan])
 def test_drift_between_engine_and_trainer_stops_the_run(difference: float) -> None:
     """R6: the threshold is on by default, and NaN does not slip through a comparison."""
-    with pytest.raises(RunStopped, match="max_logprob_difference=0.1"):
+    with pytest.raises(RunStopped, match=r"max_logprob_difference=0\.1"):
         check_alarms({"logprob_difference": (difference * 10, 10.0)}, MonitorConfig())
     check_alarms({"logprob_difference": (0.01, 10.0)}, MonitorConfig())
 

@@ -123,7 +123,7 @@ def test_more_groups_than_fit_are_all_returned_once(pool: RolloutPool) -> None:
 
 
 def test_updated_weights_are_what_the_engine_computes_with(pool: RolloutPool, small_model: str) -> None:
-    """R7: after an update, a warm prefix gives the new weights' logprobs; a wrong tensor is named; the old can return."""
+    """R7: after an update, a warm prefix gives the new weights' logprobs; a wrong tensor is named."""
     model = load(small_model)
     original = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     warm_prefix = [Prompt("warm", tuple(5 + i % 40 for i in range(160)), "")]
