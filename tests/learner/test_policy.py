@@ -47,6 +47,6 @@ def test_gradient_checkpointing_recomputes_each_layer(model_dir: str, checkpoint
     policy = load_policy(model_dir, config(gradient_checkpointing=checkpointing), trust_remote_code=False)
     calls = []
     for layer in policy.model.model.layers:
-        layer.mlp.register_forward_hook(lambda *_: calls.append(1))
+        layer.mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     policy(probe_batches(40, "cpu")[0], 1.0)[0].sum().backward()
     assert len(calls) == (4 if checkpointing else 2), "two layers, each once more in the backward pass"
