@@ -1,0 +1,93 @@
+"""The command line: faults are told at once, with a remedy, and with their exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rlvr.errors import RecipeError
+from tests.end_to_end.conftest import QUICKSTART, ROOT, SMALL, rlvr
+
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("rollout.groupsize=4", "did you mean 'group_size'"),
+        ("rollout.group_size=four", "rollout.group_size='four'"),
+        ("learner.mini_batches=7", "learner.mini_batches=7"),
+        ("stages.rl.objective.advantage=grppo", "grppo"),
+        ("rollout.top_p=0.9", "top_p"),
+    ],
+)
+def test_a_faulty_recipe_ends_with_2_and_the_remedy(override: str, fault: str) -> None:
+    """R14, R15, R5: before anything starts; no traceback."""
+    done = rlvr("train", str(QUICKSTART), override)
+    assert done.returncode == RecipeError.exit_code == 2
+    assert fault in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_recipe_is_an_error() -> None:
+    done = rlvr("check", "recipes/nowhere.yaml")
+    assert done.returncode == 2
+    assert "nowhere.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_check_prints_the_arithmetic(recipe: Path) -> None:
+    done = rlvr("check", str(recipe))
+    assert done.returncode == 0, done.stderr
+    assert "The recipe is consistent" in done.stdout
+
+
+def test_help_teaches() -> None:
+    shown = rlvr("--help").stdout
+    for command in ("train", "sft", "eval", "rehearse", "check", "export", "doctor", "version"):
+        assert command in shown
+        assert len(rlvr(command, "--help").stdout) > 200
+
+
+def test_doctor_finds_this_machine_fit() -> None:
+    done = rlvr("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "stack in a Ray worker" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(path, marks=[] if "32b" in path.stem else [pytest.mark.slow], id=path.stem) for path in RECIPES],
+)
+def test_every_recipe_rehearses(recipe: Path) -> None:
+    done = rlvr("rehearse", str(recipe))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rehearses" in done.stdout
+
+
+def test_sigterm_saves_and_leaves_no_process(tmp_path: Path) -> None:
+    """R22: the run ends after its step with a checkpoint, and every process that it started is gone."""
+    arguments = ["train", str(QUICKSTART), f"runs_dir={tmp_path}", *SMALL, "stages.sft.steps=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlvr.cli.main", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    metrics = tmp_path / "addition" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size > 0):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) > 3
+    os.kill(process.pid, signal.SIGTERM)
+    output = process.communicate(timeout=90)[0].decode()
+    assert process.returncode == 130, output
+    assert "--resume" in output
+    assert list((tmp_path / "addition" / "checkpoints").glob("step-*/manifest.json"))
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive, [child.cmdline() for child in alive]
