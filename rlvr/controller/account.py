@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rlvr.controller.evaluate import is_correct
 from rlvr.errors import RunStopped
@@ -49,3 +49,16 @@ def check_alarms(learnt: Metrics, monitor: MonitorConfig) -> None:
             "learner: loss or gradients were not finite in every mini-batch of this step; nothing was stepped, saved "
             "or pushed. Lower learner.optimizer.lr or use learner.dtype=float32; the last checkpoint is intact"
         )
+
+
+def warnings_on(values: Mapping[str, float], monitor: MonitorConfig) -> list[str]:
+    """What a user should look at now although the run goes on."""
+    found = []
+    if values.get("truncated", 0.0) > monitor.max_truncated_fraction:
+        found.append(
+            f"warning: {values['truncated']:.0%} of the completions hit rollout.max_completion_tokens; their answers "
+            "are cut off. Raise the limit, or add the `overlong` reward"
+        )
+    if values.get("skipped_steps"):
+        found.append("warning: an optimizer step was skipped, its loss or gradients were not finite")
+    return found

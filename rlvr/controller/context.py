@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from rlvr.controller.account import warnings_on
 from rlvr.controller.checkpoint import RunState, save_checkpoint
 from rlvr.controller.clock import Clock
 from rlvr.controller.evaluate import EvaluationResult, evaluate
@@ -62,8 +63,11 @@ class StageContext(Generic[AnyStage]):
             timed["tokens_per_s"] = (metrics["tokens/generated"][0], seconds)
         metrics = metrics | timed
         self.totals = merge([self.totals, metrics])
+        values = means(metrics)
         self.log.log(self.step, self.stage.name, done, metrics)
-        self.progress.update(done, means(metrics))
+        self.progress.update(done, values)
+        for warning in warnings_on(values, self.stage.monitor):
+            self.progress.note(f"{self.stage.name} {done}: {warning}")
         config = self.stage.evaluation
         if (config.every and done % config.every == 0 and not last) or (last and config.at_end):
             self.evaluate()

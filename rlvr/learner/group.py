@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
+from rlvr.cluster.autopsy import log_tail
 from rlvr.cluster.environment import learner_environment
 from rlvr.errors import RlvrError, WorkerDied
 from rlvr.learner.batch import Shard, TrainSequence, make_shard
@@ -19,6 +20,7 @@ from rlvr.learner.worker import LearnerWorker
 from rlvr.metrics import Metrics, merge
 from rlvr.recipe.schema import LearnerConfig, ObjectiveConfig, ResourcesConfig
 from rlvr.transfer.buckets import Bucket
+from rlvr.transfer.cuda import SenderSpec
 
 # How long ranks may take to answer a ping after one of them failed; it only bounds how well we name the culprit.
 AUTOPSY_S = 5.0
@@ -38,6 +40,8 @@ class LearnerGroup:
         self.device = device
         self.world_size = resources.learners.count
         self.learner: LearnerConfig | None = None
+        self._known_pids: list[int] = []
+        self._sender: SenderSpec | None = None
         threads = resources.learners.threads
         # A ping must be answered while an update runs, so it has a thread of its own.
         actor: Any = ray.remote(concurrency_groups={"health": 1})(LearnerWorker)  # type: ignore[call-overload]
@@ -59,7 +63,7 @@ class LearnerGroup:
     def start(self) -> list[int]:
         """Waits until the ranks are placed and connected; their process ids."""
         timeout_s = self.resources.start_timeout_s
-        pids = self.pids()
+        self._known_pids = pids = self.pids()
         host, port = self._wait([self.workers[0].rendezvous.remote()], "starting", timeout_s)[0]
         # A collective must fail after the driver's own deadline would have named the rank that hangs, not before.
         collective_timeout_s = max(self.resources.step_timeout_s, timeout_s) + 60
@@ -77,6 +81,7 @@ class LearnerGroup:
     ) -> None:
         """Loads a Hugging Face model, with a frozen copy as `reference` if asked; called again for each stage."""
         arguments = (str(model_dir), learner, total_optimizer_steps, seed, reference, trust_remote_code)
+        self._sender = None
         self.hidden_size = self._on_all("setup", *arguments, timeout_s=self.resources.start_timeout_s)[0]
         self.learner = learner
 
@@ -128,6 +133,19 @@ class LearnerGroup:
         pairs = [worker.gather_bucket.options(num_returns=2).remote(bucket) for worker in self.workers]
         sums = self._wait([pair[1] for pair in pairs], "gathering weights", self.resources.step_timeout_s)
         return pairs[0][0], sums[0]
+
+    def send_weights(
+        self, backend: str, dtype: str, cap_bytes: int, engines: Sequence[Any], tensor_parallel: int
+    ) -> dict[str, int]:
+        """Sends all weights from GPU to GPU (nccl or ipc) to the rollout workers; the checksum of each tensor as sent.
+
+        Raises RunStopped when any weight of the model is not finite, before the first byte leaves the learner.
+        """
+        if self._sender is None:
+            host, port = self._wait([self.workers[0].rendezvous.remote()], "opening the transfer", AUTOPSY_S * 6)[0]
+            timeout_s = self.resources.step_timeout_s
+            self._sender = SenderSpec(backend, dtype, cap_bytes, tuple(engines), tensor_parallel, host, port, timeout_s)
+        return self._on_all("send_weights", self._sender)[0]
 
     def save(self, directory: str | Path) -> None:
         """Sharded training state: weights, optimizer, step number. (The learner draws no random numbers.)"""
@@ -222,7 +240,8 @@ class LearnerGroup:
                 findings.append(f"rank {rank} is frozen")
             except (ActorDiedError, ActorUnavailableError) as error:
                 reason = " ".join(str(error).split())
-                findings.append(f"rank {rank} died: {reason[:500]}")
+                pid = self._known_pids[rank] if self._known_pids else None
+                findings.append(f"rank {rank} died: {reason[:500]}{log_tail(pid)}")
         return "; ".join(findings)
 
     def _learner(self) -> LearnerConfig:

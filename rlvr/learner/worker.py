@@ -24,6 +24,7 @@ from rlvr.transfer.buckets import Bucket
 
 if TYPE_CHECKING:
     from rlvr.learner.engine import FrozenEngine, LossFunction, TrainingEngine
+    from rlvr.transfer.cuda import CudaSender, SenderSpec
 
 
 class LearnerWorker:
@@ -36,6 +37,7 @@ class LearnerWorker:
         self.device = device
         self.engine: TrainingEngine | None = None
         self.reference: FrozenEngine | None = None
+        self.sender: CudaSender | None = None
 
     def ping(self) -> int:
         """The process id; answers from a thread of its own while another method runs."""
@@ -146,6 +148,16 @@ class LearnerWorker:
             self.weights_checked = True
         return weights.gather_bucket(self._engine(), bucket, self.rank)
 
+    def send_weights(self, spec: SenderSpec) -> dict[str, int]:
+        """Sends all weights over NCCL or CUDA IPC; checksums on rank 0. RunStopped when any weight is not finite."""
+        from rlvr.learner import weights
+        from rlvr.transfer.cuda import CudaSender
+
+        weights.require_finite(self._engine(), "sent to the engines")
+        if self.sender is None:
+            self.sender = CudaSender(self._engine(), spec, self.rank)
+        return self.sender.send()
+
     def save(self, directory: str) -> None:
         """Sharded training state. RunStopped when weights are not finite."""
         from rlvr.learner import weights
@@ -190,6 +202,9 @@ class LearnerWorker:
         return self.engine
 
     def _release(self) -> None:
+        if self.sender is not None:
+            self.sender.close()
+            self.sender = None
         for engine in (self.engine, self.reference):
             if engine is not None:
                 engine.close()

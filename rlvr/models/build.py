@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +119,29 @@ def _hub_reachable() -> bool:
 def _save_random(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast, directory: Path, seed: int) -> None:
     """Seeded weights; the caller's random state is left as it was."""
     import torch
-    from transformers import AutoModelForCausalLM
+
+    with _quietly():
+        from transformers import AutoModelForCausalLM
 
     config.pad_token_id, config.eos_token_id, config.bos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id, None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    network.save_pretrained(directory)
+    with _quietly():
+        network.save_pretrained(directory)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No progress bar for a write of milliseconds, and no warning of DeepSpeed's (which transformers imports along)."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        if shown:
+            transformers_logging.enable_progress_bar()

@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+MAX_PLAIN_LINES = 60
 TICKS = "▁▂▃▄▅▆▇█"
 PHASE_STYLES = ("cyan", "magenta", "green", "yellow", "blue", "red")
 # What is drawn over time, in this order, where the stage reports it.
@@ -34,7 +35,7 @@ FIGURES = {
 
 
 class Progress:
-    """A panel that redraws itself on a terminal, one plain line per step anywhere else. Use it as a context manager.
+    """A panel that redraws itself on a terminal, a line for every so many steps anywhere else. A context manager.
 
     `update` takes the means of a step under the names of docs/metrics.md; it shows those it knows and ignores the rest.
     """
@@ -72,7 +73,8 @@ class Progress:
         for name, history in self._history.items():
             if name in values:
                 history.append(values[name])
-        if self._live is None and not self.console.is_terminal:
+        every = max(1, self.total_steps // MAX_PLAIN_LINES)
+        if self._live is None and not self.console.is_terminal and (step % every == 0 or step == self.total_steps):
             self._print(plain_line(self.stage, step, self.total_steps, values))
 
     def note(self, message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from rlvr.cluster.autopsy import log_tail
 from rlvr.cluster.environment import engine_environment
 from rlvr.errors import WorkerDied
 from rlvr.records import Group, Prompt, SamplingParams, derive_seed
@@ -30,6 +31,7 @@ class RolloutPool:
         """`actor_options[i]` are extra Ray options (GPUs, placement) of worker i. Call `start` before anything else."""
         self.spec = spec
         self.timeout_s = timeout_s
+        self.pids: list[int] = []
         actor: Any = ray.remote(RolloutWorker)
         environment = {"env_vars": engine_environment(spec.threads, spec.device)}
         self.workers: list[Any] = [
@@ -47,7 +49,8 @@ class RolloutPool:
 
     def start(self, timeout_s: float) -> list[int]:
         """Waits until every engine has decoded its warm-up; process ids."""
-        return self.on_all("start", timeout_s=timeout_s)
+        self.pids = self.on_all("start", timeout_s=timeout_s)
+        return self.pids
 
     def generate(
         self, prompts: Iterable[Prompt], group_size: int, sampling: SamplingParams, seed_key: Sequence[object]
@@ -101,7 +104,8 @@ class RolloutPool:
         try:
             return ray.get(ref, timeout=timeout_s if timeout_s is not None else self.timeout_s)
         except RayActorError as error:
-            raise WorkerDied(f"{name} died while {phase}: {error}") from error
+            tail = log_tail(self.pids[index] if self.pids else None)
+            raise WorkerDied(f"{name} died while {phase}: {' '.join(str(error).split())}{tail}") from error
         except RayTaskError as error:
             raise WorkerDied(f"{name} failed while {phase}: {error.cause!r}") from error
         except ray.exceptions.GetTimeoutError as error:

@@ -55,7 +55,8 @@ class TransformersEngine:
         self.model: Any = AutoModelForCausalLM.from_pretrained(
             spec.model_dir, dtype=getattr(torch, spec.dtype), trust_remote_code=spec.trust_remote_code
         )
-        self.model = self.model.to(device=self.device).eval()
+        self.model.eval()
+        self.model.to(device=self.device)
         self.waiting: list[Request] = []
 
     def add(self, request: Request) -> None:
