@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart/addition.yaml
 ARGS ?=
 
-.PHONY: help setup setup-cuda env demo train eval rehearse test test-all check format lock clean
+.PHONY: help setup setup-cuda env demo train eval check-recipe rehearse test test-all check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -29,6 +29,9 @@ train: env ## make train RECIPE=recipes/... ARGS="key=value --resume"
 
 eval: env ## make eval RECIPE=recipes/... ARGS="--model runs/NAME/export"
 	@$(BIN)/rlvr eval $(RECIPE) $(ARGS)
+
+check-recipe: env ## check a recipe and print what its numbers imply
+	@$(BIN)/rlvr check $(RECIPE) $(ARGS)
 
 rehearse: env ## two real steps of any recipe, with a tiny model, on this machine
 	@$(BIN)/rlvr rehearse $(RECIPE) $(ARGS)

@@ -52,11 +52,9 @@ class TransformersEngine:
         self.spec = spec
         self.device = torch.device(spec.device)
         self.tokenizer = AutoTokenizer.from_pretrained(spec.model_dir, trust_remote_code=spec.trust_remote_code)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
-            spec.model_dir, dtype=getattr(torch, spec.dtype), trust_remote_code=spec.trust_remote_code
-        )
-        self.model.eval()
-        self.model.to(device=self.device)
+        dtype = getattr(torch, spec.dtype)
+        load: Any = AutoModelForCausalLM.from_pretrained
+        self.model = load(spec.model_dir, dtype=dtype, trust_remote_code=spec.trust_remote_code).eval().to(self.device)
         self.waiting: list[Request] = []
 
     def add(self, request: Request) -> None:
