@@ -21,7 +21,7 @@ def evaluate(
     """Evaluates on the held-out prompts of the recipe's last stage and prints every score with its interval."""
     recipe = evaluation_recipe(load_recipe(path, overrides), model)
     from rlvr.controller.evaluate import evaluate as run
-    from rlvr.controller.run import build_stage_prompts
+    from rlvr.controller.run import build_stage_prompts, check_golds
     from rlvr.controller.rundir import RunDir
     from rlvr.controller.session import Session
 
@@ -33,9 +33,11 @@ def evaluate(
         _, test = build_stage_prompts(session, stage)
         if test is None:
             raise RecipeError("task.test: the recipe has no held-out prompts; add a `test` source to `task`")
+        rewards = session.rewards(stage)
+        check_golds(rewards, stage, None, test)
         result, _ = run(
             session.rollouts,
-            session.rewards(stage),
+            rewards,
             test.prompts,
             stage.evaluation,
             stage.reward,

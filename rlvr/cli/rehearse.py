@@ -26,6 +26,7 @@ from rlvr.recipe.schema import (
     SftStage,
     Stage,
 )
+from rlvr.tasks.alphabet import PRINTABLE
 
 STEPS = 2
 # What a rehearsal cuts down to; smaller values of the recipe stay.
@@ -49,21 +50,17 @@ def rehearse(path: Path, overrides: Sequence[str], console: Console | None = Non
     console = console or Console()
     recipe = load_recipe(path, overrides)
     with tempfile.TemporaryDirectory(prefix="rlvr-rehearsal-") as scratch:
-        small, changes = shrink(recipe, Path(scratch))
-        console.print(_table(recipe.name, changes))
         from rlvr.controller.run import run_recipe
         from rlvr.models.build import tiny_like
-        from rlvr.tasks.alphabet import characters_of
 
-        tiny_like(recipe.model, Path(scratch) / "model", characters_of(small) + _ASCII, recipe.seed)
+        tiny_like(recipe.model, Path(scratch) / "model", PRINTABLE, recipe.seed)
+        small, changes = shrink(recipe, Path(scratch))
+        console.print(_table(recipe.name, changes))
         result = run_recipe(small, console=console)
     if result.interrupted:
         raise KeyboardInterrupt
     steps = ", ".join(f"{stage.steps} {stage.kind} steps" for stage in result.stages if stage.steps)
     console.print(f"[green]{recipe.name} rehearses[/green]: {steps} on the real stack in {result.seconds:.0f} s.")
-
-
-_ASCII = "".join(map(chr, range(32, 127))) + "\n"
 
 
 def shrink(recipe: Recipe, scratch: Path) -> tuple[Recipe, list[Change]]:
@@ -84,7 +81,11 @@ def shrink(recipe: Recipe, scratch: Path) -> tuple[Recipe, list[Change]]:
     changes.append(("model", was, "tiny random model of the same architecture, character tokenizer"))
     engines, learners = recipe.resources.engines, recipe.resources.learners
     changes.append(
-        ("resources", f"{engines.count} engines, {learners.count} learner ranks", f"1 engine, {ranks} ranks, CPU")
+        (
+            "resources",
+            f"engines {engines.count}, learner ranks {learners.count}",
+            f"engines 1, learner ranks {ranks}, CPU",
+        )
     )
     stages = [_shrink_stage(stage, changes) for stage in recipe.stages]
     small = recipe.model_copy(
@@ -133,7 +134,10 @@ def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
     if isinstance(stage, EvalStage):
         return stage.model_copy(update=update)
     learner = cut(stage.learner, "learner.", "epochs", "mini_batches")
-    learner = learner.model_copy(update={"attention": "varlen_sdpa", "offload": "none"})
+    optimizer = learner.optimizer
+    # At the recipe's size a warm-up would outlast the rehearsal, and nothing would move.
+    optimizer = optimizer.model_copy(update={"warmup_steps": min(optimizer.warmup_steps, 1)})
+    learner = learner.model_copy(update={"attention": "varlen_sdpa", "offload": "none", "optimizer": optimizer})
     if stage.learner.offload != "none":
         changes.append(
             (f"{at}.learner.offload", stage.learner.offload, "none (its CPU optimizer compiles for a minute)")
@@ -171,7 +175,7 @@ def _reachable(task: Any, at: str, changes: list[Change]) -> Any:
 def _table(name: str, changes: Sequence[Change]) -> Table:
     table = Table(title=f"Rehearsing {name}: what differs from the recipe", title_justify="left")
     for column in ("key", "recipe", "rehearsal"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
     for change in changes:
         table.add_row(*change)
     return table

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlvr.models.tokenizer import build_character_tokenizer
 from rlvr.recipe.schema import InitConfig, ModelConfig
+from rlvr.tasks.hub import hub_reachable
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -84,7 +82,7 @@ def _shrunk(model: ModelConfig, vocab_size: int) -> PretrainedConfig:
         architecture, tied = model.init.architecture, model.init.tie_word_embeddings
     elif model.path is not None:
         try:
-            offline = not _hub_reachable()
+            offline = not hub_reachable()
             original = AutoConfig.from_pretrained(
                 model.path, revision=model.revision or "main", local_files_only=offline
             )
@@ -101,19 +99,6 @@ def _shrunk(model: ModelConfig, vocab_size: int) -> PretrainedConfig:
         max_position_embeddings=_TINY_POSITIONS,
         **sizes,
     )
-
-
-def _hub_reachable() -> bool:
-    """Whether the hub's name resolves. Asked first, because the hub's client retries for 25 s before it gives up."""
-    from huggingface_hub import constants
-
-    if urllib.request.getproxies():
-        return True  # then the proxy resolves names, not this machine
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
 
 
 def _save_random(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast, directory: Path, seed: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from rlvr.errors import RecipeError
 from rlvr.recipe.schema import Columns, CustomSource, HubSource, JsonlSource, Source
 from rlvr.slots import load_function
+from rlvr.tasks.hub import hub_reachable
 from rlvr.tasks import addition, countdown
 
 Row = dict[str, Any]
@@ -83,6 +84,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _hub(source: HubSource) -> list[Row]:
     import datasets
+    import huggingface_hub
 
     name = f"dataset {source.dataset}"
     try:
@@ -91,6 +93,9 @@ def _hub(source: HubSource) -> list[Row]:
         ).is_file():
             data = _saved(datasets.load_from_disk(source.dataset), source.split, datasets)
         else:
+            if not Path(source.dataset).exists() and not hub_reachable():
+                # What an earlier run has cached is found without asking the hub.
+                datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
             data = datasets.load_dataset(source.dataset, source.subset, split=source.split, revision=source.revision)
     except (OSError, ValueError, KeyError) as error:  # what `datasets` raises for a missing name, split or network
         raise RecipeError(
