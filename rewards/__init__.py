@@ -2,4 +2,7 @@
 
 Each is an ordinary function of a completion, its gold answer and whatever else it names; 1.0 is right, 0.0 is wrong.
 Unparseable model output scores 0.0; an unusable gold answer raises, because that is a fault of the data.
+
+`Score.info["extracted"]` tells what was compared with the gold answer, in a canonical form that depends on the
+completion alone: majority voting counts it. `check_gold` beside the function finds unusable golds before a run.
 """

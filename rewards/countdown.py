@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
-from rewards.extract import after_thinking, final_answer, last_line
+from rewards.extract import after_thinking, final_answer, last_line, verdict
+from rlvr.records import Score
 
 MAX_CHARACTERS = 500
 LATEX = {"\\times": "*", "\\cdot": "*", "\\div": "/", "\\left": "", "\\right": "", "\\,": "", "\\ ": "", "$": ""}
@@ -18,7 +19,7 @@ SYMBOLS = {"\u00d7": "*", "\u00b7": "*", "\u22c5": "*", "\u00f7": "/", "\u2212":
 
 def countdown(
     completion: str, target: int, numbers: Sequence[int], use: Literal["exactly_once", "at_most_once"] = "exactly_once"
-) -> float:
+) -> Score:
     r"""1.0 if the expression reaches the target with the given numbers, else 0.0.
 
     The expression is the last `\boxed{}` or `<answer>`, without either the last line; a trailing "= value" is cut off.
@@ -31,21 +32,40 @@ def countdown(
     """
     if use not in ("exactly_once", "at_most_once"):
         raise ValueError(f"use={use!r}: choose exactly_once or at_most_once")
-    given = Counter(int(number) for number in numbers)
-    if not given:
-        raise ValueError("numbers=[]: countdown needs the numbers of the problem")
+    goal, given = parse_problem(target, numbers)
     declared = final_answer(completion)
     text = last_line(after_thinking(completion)) if declared is None else declared
     evaluated = evaluate(text)
     if evaluated is None:
-        return 0.0
-    value, used = evaluated
+        return verdict(False, None)
+    value, used, written = evaluated
     allowed = used == given if use == "exactly_once" else used <= given
-    return float(allowed and value == int(target))
+    return verdict(allowed and value == goal, written)
 
 
-def evaluate(text: str) -> tuple[Fraction, Counter[int]] | None:
-    """The exact value of an arithmetic expression, and how often each literal occurs; None if it is none."""
+def check_gold(target: int, numbers: Sequence[int]) -> None:
+    """ValueError unless target and numbers are whole numbers, and there is at least one."""
+    parse_problem(target, numbers)
+
+
+def parse_problem(target: int, numbers: Sequence[int]) -> tuple[int, Counter[int]]:
+    """The target, and how often each number was given. Text that spells an integer is one."""
+    try:
+        goal, given = int(target), Counter(int(number) for number in numbers)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"target={target!r}, numbers={numbers!r}: countdown needs integers ({error})") from error
+    if any(isinstance(number, float) and number != int(number) for number in (target, *numbers)):
+        raise ValueError(f"target={target!r}, numbers={numbers!r}: countdown needs integers")
+    if not given:
+        raise ValueError("numbers=[]: countdown needs the numbers of the problem")
+    return goal, given
+
+
+def evaluate(text: str) -> tuple[Fraction, Counter[int], str] | None:
+    """An arithmetic expression's exact value, how often each literal occurs, and its text without needless brackets.
+
+    None if the text is no such expression, or has no value.
+    """
     for name, symbol in (LATEX | SYMBOLS).items():
         text = text.replace(name, symbol)
     text = text.split("=")[0].strip()
@@ -54,7 +74,7 @@ def evaluate(text: str) -> tuple[Fraction, Counter[int]] | None:
     try:
         tree = ast.parse(text, mode="eval")
         used: Counter[int] = Counter()
-        return _value(tree.body, used), used
+        return _value(tree.body, used), used, ast.unparse(tree)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError, OverflowError):
         return None  # the parser's own complaints about malformed or deeply nested text
 

@@ -7,7 +7,8 @@ import string
 import unicodedata
 from typing import Literal
 
-from rewards.extract import after_thinking, final_answer, last_line
+from rewards.extract import after_thinking, final_answer, last_line, verdict
+from rlvr.records import Score
 
 ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -20,7 +21,7 @@ def exact_match(
     ignore_case: bool = True,
     ignore_punctuation: bool = False,
     ignore_articles: bool = False,
-) -> float:
+) -> Score:
     r"""1.0 if the normalised answer equals the normalised gold one, else 0.0.
 
     `extract` says what the answer is: `final` takes the last `\boxed{}` or `<answer>`, and without either the last
@@ -31,8 +32,6 @@ def exact_match(
 
     Source: the answer normalisation of SQuAD (Rajpurkar et al. 2016, 1606.05250) with all three options on.
     """
-    if not isinstance(answer, str):
-        raise ValueError(f"gold answer {answer!r}: exact_match needs a string, got {type(answer).__name__}")
     if extract not in ("final", "line", "all"):
         raise ValueError(f"extract={extract!r}: choose final, line or all")
     text = after_thinking(completion)
@@ -41,11 +40,26 @@ def exact_match(
         text = last_line(text) if declared is None else declared
     elif extract == "line":
         text = last_line(text)
-    options = (ignore_case, ignore_punctuation, ignore_articles)
-    gold = normalise(answer, *options)
+    gold = parse_gold(answer, ignore_case, ignore_punctuation, ignore_articles)
+    extracted = normalise(text, ignore_case, ignore_punctuation, ignore_articles)
+    return verdict(extracted == gold, extracted)
+
+
+def check_gold(
+    answer: str | None, ignore_case: bool = True, ignore_punctuation: bool = False, ignore_articles: bool = False
+) -> None:
+    """ValueError for a gold answer that is no text, or empty once normalised."""
+    parse_gold(answer, ignore_case, ignore_punctuation, ignore_articles)
+
+
+def parse_gold(answer: str | None, ignore_case: bool, ignore_punctuation: bool, ignore_articles: bool) -> str:
+    """The gold answer in the form that is compared; ValueError if there is nothing to compare."""
+    if not isinstance(answer, str):
+        raise ValueError(f"gold answer {answer!r}: exact_match needs a string, got {type(answer).__name__}")
+    gold = normalise(answer, ignore_case, ignore_punctuation, ignore_articles)
     if not gold:
         raise ValueError(f"gold answer {answer!r} is empty once normalised; drop the row or give it an answer")
-    return float(normalise(text, *options) == gold)
+    return gold
 
 
 def normalise(text: str, ignore_case: bool, ignore_punctuation: bool, ignore_articles: bool) -> str:

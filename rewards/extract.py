@@ -1,13 +1,21 @@
-"""Where in a completion the answer stands.
+"""Where in a completion the answer stands, and the verdict on it.
 
-Every function takes the last place that qualifies: a model that changes its mind means the last answer it gave.
+Every extraction takes the last place that qualifies: a model that changes its mind means the last answer it gave.
 """
 
 from __future__ import annotations
 
 import re
 
+from rlvr.records import Score
+
+MAX_EXTRACTED_CHARACTERS = 500  # it is logged with every rollout
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+
+
+def verdict(right: bool, extracted: str | None) -> Score:
+    """1.0 or 0.0, with the canonical answer that was compared (what majority voting counts); None where none was."""
+    return Score(float(right), {"extracted": extracted[:MAX_EXTRACTED_CHARACTERS] if extracted else None})
 
 
 def after_thinking(completion: str) -> str:

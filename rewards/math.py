@@ -8,9 +8,10 @@ import re
 from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-from sympy import FiniteSet, Tuple
+from sympy import Basic, Equality, FiniteSet, Integer, Symbol, Tuple, UnevaluatedExpr
 
-from rewards.extract import after_thinking, boxes, last_tag
+from rewards.extract import after_thinking, boxes, last_tag, verdict
+from rlvr.records import Score
 
 # Math-Verify warns that its SIGALRM timeouts are off. They are, on purpose: SIGALRM exists in main threads only and
 # cannot interrupt C code; the process that runs this function is killed from outside instead.
@@ -27,7 +28,7 @@ WORDS = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 COMMAND = re.compile(r"\\(?:text|mathrm|operatorname)\s*\{[^}]*\}|\\[A-Za-z]+")
 
 
-def math(completion: str, answer: str, boxed_only: bool = False) -> float:
+def math(completion: str, answer: str, boxed_only: bool = False) -> Score:
     r"""1.0 if the completion's final answer equals the gold one as mathematics, else 0.0.
 
     The answer is looked for behind the last `</think>`, within the last `<answer>` tag if there is one: the last
@@ -40,33 +41,101 @@ def math(completion: str, answer: str, boxed_only: bool = False) -> float:
     Source: Math-Verify, https://github.com/huggingface/Math-Verify (gold is parsed first and given first to `verify`,
     which is not symmetric); the rule reward of DeepSeek-R1 (2501.12948, section 2.2.2) and SimpleRL-Zoo (2503.18892).
     """
-    gold = parse_gold(answer)
     text = after_thinking(completion)
     tagged = last_tag(text, "answer")
     text = (text if tagged is None else tagged)[-MAX_CHARACTERS:]
     found = boxes(text)
-    if found and INTEGER.fullmatch(found[-1]) and INTEGER.fullmatch(answer.strip()):
-        return float(int(found[-1]) == int(answer))  # most of all calls; what follows takes a millisecond
-    texts = [rf"\boxed{{{found[-1]}}}"] if found else [] if boxed_only else [text]
-    if len(found) > 1 and any(isinstance(expression, FiniteSet | Tuple) for expression in gold):
-        texts.append(text)
-    return float(any(_equal(gold, candidate, EXPLOSIVE.search(answer) is not None) for candidate in texts))
+    if found and INTEGER.fullmatch(found[-1]) and _is_integer(answer):
+        value = int(found[-1])
+        return verdict(value == int(answer), str(value))  # most of all calls; what follows takes a millisecond
+    gold = parse_gold(answer)
+    if not found and boxed_only:
+        return verdict(False, None)
+    explosive = EXPLOSIVE.search(answer) is not None
+    predictions = _predictions(rf"\boxed{{{found[-1]}}}" if found else text, explosive)
+    right = _equal(gold, predictions)
+    if not right and len(found) > 1 and any(isinstance(expression, FiniteSet | Tuple) for expression in gold):
+        spread = _predictions(text, explosive)
+        if _equal(gold, spread):
+            right, predictions = True, spread
+    # A box that is no mathematics is an answer all the same: a wrong one, for which a completion may vote.
+    written = "".join(found[-1].split()) if found else None
+    return verdict(right, _canonical_or_none(predictions) or written)
 
 
-def _equal(gold: list[Any], text: str, explosive: bool) -> bool:
+def check_gold(answer: str | None) -> None:
+    """ValueError for a gold answer that is empty or no mathematics."""
+    if not _is_integer(answer):
+        parse_gold(answer)
+
+
+def _is_integer(answer: str | None) -> bool:
+    return isinstance(answer, str) and INTEGER.fullmatch(answer.strip()) is not None
+
+
+def _predictions(text: str, explosive: bool) -> list[Any]:
+    """The expressions in a text; [] if there are none, or evaluating them would fill the memory."""
     if EXPLOSIVE.search(text) and not explosive:
-        return False
+        return []
     try:
-        predictions = _parse(text)
-        return bool(predictions) and verify(gold, predictions, timeout_seconds=None, raise_on_error=True)
+        return _parse(text)
     except MemoryError:
         raise  # the verifier broke: not a verdict on the answer
     except Exception:  # noqa: BLE001 - SymPy raises everything there is on malformed input, which is a wrong answer
+        return []
+
+
+def _equal(gold: list[Any], predictions: list[Any]) -> bool:
+    try:
+        return bool(predictions) and verify(gold, predictions, timeout_seconds=None, raise_on_error=True)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as above
         return False
 
 
+def _canonical_or_none(predictions: list[Any]) -> str | None:
+    try:
+        return canonical(predictions[0]) if predictions else None
+    except Exception:  # noqa: BLE001 - no vote is worth a verdict that has been reached
+        return None
+
+
+def canonical(expression: Any) -> str:
+    """One text for answers that are equal at sight: 1/2, 0.50 and 50%; {1, 2} and {2, 1}; x = 3 and 3; 2x and x*2.
+
+    Real numbers have 6 decimals, to which `verify` compares them. Products and sums are ordered, never expanded: that
+    could take for ever.
+    """
+    if isinstance(expression, Equality) and isinstance(expression.lhs, Symbol):
+        expression = expression.rhs
+    if isinstance(expression, FiniteSet):
+        parts = sorted({canonical(part) for part in expression.args})
+        return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
+    if isinstance(expression, Tuple):
+        return f"({','.join(map(canonical, expression.args))})"
+    if isinstance(expression, Integer):
+        return str(expression)
+    if getattr(expression, "is_number", False):
+        number = expression.evalf(15)
+        if not number.is_Atom:  # "50\%" stays a product until it is built anew
+            number = _ordered(expression).evalf(15)
+        if number.is_Float and abs(number) < 1e15:
+            return f"{round(float(number), 6) + 0.0:.6f}".rstrip("0").rstrip(".")  # + 0.0 turns -0.0 into 0.0
+        return str(number)
+    return str(_ordered(expression))
+
+
+def _ordered(expression: Any) -> Any:
+    """The expression built anew: Math-Verify's parser leaves it as it was written."""
+    if not isinstance(expression, Basic) or not expression.args:
+        return expression
+    parts = map(_ordered, expression.args)
+    return next(parts) if isinstance(expression, UnevaluatedExpr) else expression.func(*parts)
+
+
 @functools.lru_cache(maxsize=4096)
-def parse_gold(answer: str) -> list[Any]:
+def parse_gold(answer: str | None) -> list[Any]:
     """The gold answer as SymPy expressions; ValueError if it is not text, is empty, or is no mathematics."""
     if not isinstance(answer, str):
         raise ValueError(f"gold answer {answer!r}: math needs a string, got {type(answer).__name__}")

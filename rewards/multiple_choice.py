@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-from rewards.extract import after_thinking, final_answer
+from rewards.extract import after_thinking, final_answer, verdict
+from rlvr.records import Score
 
+CHOICES = "ABCDEFGHIJ"
 # "answer is (C)", "Answer: C." and so on: upper case, or in brackets ("the answer is a prime" states nothing).
 STATED = re.compile(
     r"(?i:answer)\s*(?i:is|:|=)?\s*:?[\s*_]*(?i:option|choice)?[\s*_]*"
@@ -16,7 +18,7 @@ OPTION = re.compile(r"^[\s(\[*]*([A-Za-z])\s*[)\].:*]+(?:\s|$)")
 FILLER = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\b|\b(?:option|choice|answer|is|the)\b:?", re.IGNORECASE)
 
 
-def multiple_choice(completion: str, answer: str, choices: str = "ABCDEFGHIJ") -> float:
+def multiple_choice(completion: str, answer: str, choices: str = CHOICES) -> Score:
     r"""1.0 if the one letter that was chosen is the gold one, else 0.0.
 
     The choice is read from the last `\boxed{}` or `<answer>`, else from the last "answer is X" behind the thinking,
@@ -27,10 +29,7 @@ def multiple_choice(completion: str, answer: str, choices: str = "ABCDEFGHIJ") -
 
     Source: AlphaMed (2505.17952), whose whole reward is this; the extraction rules are ours.
     """
-    letters = set(choices.upper())
-    gold = answer.strip().strip("().").upper() if isinstance(answer, str) else ""
-    if len(gold) != 1 or gold not in letters:
-        raise ValueError(f"gold answer {answer!r} is not one letter of choices={choices!r}")
+    gold = parse_gold(answer, choices)
     declared = final_answer(completion)
     if declared is None:
         text = after_thinking(completion)
@@ -38,7 +37,21 @@ def multiple_choice(completion: str, answer: str, choices: str = "ABCDEFGHIJ") -
         declared = stated[-1].group() if stated else text
         if stated and not stated[-1]["second"]:
             declared = stated[-1]["first"]
-    return float(chosen_letter(declared, letters) == gold)
+    chosen = chosen_letter(declared, set(choices.upper()))
+    return verdict(chosen == gold, chosen)
+
+
+def check_gold(answer: str | None, choices: str = CHOICES) -> None:
+    """ValueError for a gold answer that is not one of `choices`."""
+    parse_gold(answer, choices)
+
+
+def parse_gold(answer: str | None, choices: str) -> str:
+    """The gold letter, upper case; ValueError if it is not one of `choices`."""
+    gold = answer.strip().strip("().").upper() if isinstance(answer, str) else ""
+    if len(gold) != 1 or gold not in choices.upper():
+        raise ValueError(f"gold answer {answer!r} is not one letter of choices={choices!r}")
+    return gold
 
 
 def chosen_letter(declared: str, letters: set[str]) -> str | None:

@@ -31,6 +31,7 @@ from rlvr.observe.summary import StageSummary, render_summary, write_summary
 from rlvr.recipe.arithmetic import total_optimizer_steps
 from rlvr.recipe.schema import EvalStage, Recipe, RlStage, SftStage, Stage
 from rlvr.records import derive_seed
+from rlvr.scoring.service import RewardService
 from rlvr.tasks.prompts import PromptSet, build_prompts
 
 
@@ -103,6 +104,8 @@ def _open_stage(
             f"{stage.name}: {train.num_overlong} of {train.num_overlong + len(train.prompts)} prompts are longer than "
             f"rollout.max_prompt_tokens={stage.rollout.max_prompt_tokens} and were left out"
         )
+    rewards = session.rewards(stage)
+    check_golds(rewards, stage, train, test)
     state = position.state
     drawn = state.drawn if state and state.stage_index == index else 0
     progress = Progress(console, getattr(stage, "steps", 0), stage.name)
@@ -113,7 +116,7 @@ def _open_stage(
         stage_index=index,
         curriculum=UniformCurriculum(train.prompts, derive_seed(session.recipe.seed, stage.name, "curriculum"), drawn),
         test_prompts=test.prompts if test else [],
-        rewards=session.rewards(stage),
+        rewards=rewards,
         log=log,
         progress=progress,
         step=position.step,
@@ -127,6 +130,14 @@ def build_stage_prompts(session: Session, stage: Stage) -> tuple[PromptSet, Prom
     train = build_prompts(stage.task.train, template, session.tokenizer, limit)
     test = build_prompts(stage.task.test, template, session.tokenizer, limit) if stage.task.test else None
     return train, test
+
+
+def check_golds(rewards: RewardService, stage: Stage, train: PromptSet | None, test: PromptSet | None) -> None:
+    """Refuses gold answers that the stage's verifiers cannot use, before the first rollout; only what gets scored."""
+    if isinstance(stage, RlStage) and train is not None:
+        rewards.check_golds(train.prompts, f"stages.{stage.name}: task.train")
+    if test is not None:
+        rewards.check_golds(test.prompts[: stage.evaluation.num_prompts], f"stages.{stage.name}: task.test")
 
 
 def _demonstrations(session: Session, stage: Stage, train: PromptSet) -> dict[str, Any]:

@@ -47,14 +47,42 @@ def load(target: str, params: dict[str, Any]) -> Term:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some C functions have none
         return Term(function, params, None, None, False, False)
-    parameters = signature.parameters.values()
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    names = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
     asynchronous = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with `async def __call__`
     )
     batched = next(iter(signature.parameters), "") == "completions"
-    return Term(function, params, signature, None if takes_any else names, batched, asynchronous)
+    return Term(function, params, signature, _accepted(signature), batched, asynchronous)
+
+
+def load_gold_check(term: Term) -> Term | None:
+    """The `check_gold` beside a loaded function, as a term that scores 1 or, with its problem, 0; None without one."""
+    module = sys.modules.get(getattr(term.function, "__module__", ""))
+    check = getattr(module, "check_gold", None)
+    if not callable(check):
+        return None
+
+    def judged(**arguments: Any) -> Score:
+        try:
+            returned = check(**arguments)
+        except ValueError as error:
+            return Score(0.0, {"problem": str(error)[:MAX_MESSAGE_CHARACTERS]})
+        if inspect.iscoroutine(returned):
+            returned.close()
+        if returned is not None:
+            # A `return False` would otherwise pass for an approval.
+            raise TypeError(f"check_gold returned {returned!r:.200}; it must raise ValueError or return None")
+        return Score(1.0)
+
+    signature = inspect.signature(check)
+    return Term(judged, term.params, signature, _accepted(signature), batched=False, asynchronous=False)
+
+
+def _accepted(signature: inspect.Signature) -> frozenset[str] | None:
+    """The names that can be passed; None for all."""
+    parameters = signature.parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
 def arguments_of(term: Term, inputs: list[dict[str, Any]]) -> dict[str, Any]:

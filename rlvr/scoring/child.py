@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.records import Failure
-from rlvr.scoring.calls import Term, describe, load, run_call, run_call_async
-from rlvr.scoring.wire import HEADER, encode
+from rlvr.scoring.calls import Term, describe, load, load_gold_check, run_call, run_call_async
+from rlvr.scoring.wire import GOLD_CHECK, HEADER, encode
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -45,6 +45,8 @@ def main(fd: int, parent_pid: int) -> None:
         return
     try:
         terms = {name: load(target, params) for name, (target, params) in spec["terms"].items()}
+        checks = {GOLD_CHECK.format(name): load_gold_check(term) for name, term in terms.items()}
+        terms |= {name: check for name, check in checks.items() if check is not None}
     except BaseException as error:  # noqa: BLE001 - whatever an import raises, the parent reports it
         _send(channel, {"broken": describe(error, with_traceback=True)})
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlvr.records import Rollout
+from rlvr.records import Prompt, Rollout
 
 
 def inputs_of(rollout: Rollout) -> dict[str, Any]:
@@ -23,3 +23,8 @@ def inputs_of(rollout: Rollout) -> dict[str, Any]:
         "truncated": rollout.truncated,
         "finish_reason": rollout.segments[-1].finish_reason,
     }
+
+
+def gold_inputs_of(prompt: Prompt) -> dict[str, Any]:
+    """What a gold check can ask for: the row without anything about a completion."""
+    return {**prompt.columns, "answer": prompt.answer, "prompt": prompt.text}

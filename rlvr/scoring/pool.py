@@ -16,10 +16,11 @@ from typing import Any
 
 from rlvr.errors import RlvrError
 from rlvr.recipe.schema import RewardConfig
-from rlvr.records import Failure, Outcome, Rollout
+from rlvr.records import Failure, Outcome, Rollout, Score
 from rlvr.scoring.functions import target_of
 from rlvr.scoring.inputs import inputs_of
 from rlvr.scoring.process import ChildSpec, RewardProcess, StartError, TermTraits
+from rlvr.scoring.wire import GOLD_CHECK
 
 MAX_CHUNK = 64
 ASYNC_GRACE_S = 1.0  # async calls time themselves out; the process is killed only if its event loop is stuck
@@ -28,10 +29,11 @@ MAX_TIMEOUTS_IN_ROW = 8
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """One `score_inputs` call: outcomes come in from several slots."""
+    """One `score_inputs` or `check_golds` call: outcomes come in from several slots."""
 
     outcomes: list[dict[str, Outcome]]
     num_open: int
+    checks_golds: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     timeouts_in_row: dict[str, int] = field(default_factory=dict)
 
@@ -91,10 +93,28 @@ class RewardPool:
 
     def score_inputs(self, inputs: list[dict[str, Any]]) -> list[dict[str, Outcome]]:
         """The same, from what `rlvr.scoring.inputs.inputs_of` returns."""
+        return self._outcomes(list(self._config.terms), Request([{} for _ in inputs], num_open=0), inputs)
+
+    def check_golds(self, inputs: list[dict[str, Any]]) -> list[dict[str, str]]:
+        """For each row the terms that cannot use its gold answer, with why: {} for a good one.
+
+        Asks the `check_gold` that a term's module may define, under the limits of any call. `inputs` are what
+        `rlvr.scoring.inputs.gold_inputs_of` returns.
+        """
+        names = {GOLD_CHECK.format(term): term for term in self._config.terms}
+        names = {name: term for name, term in names.items() if name in self._traits}
+        request = Request([{} for _ in inputs], num_open=0, checks_golds=True)
+        checked = self._outcomes(list(names), request, inputs) if names else [{} for _ in inputs]
+        return [
+            {names[name]: _gold_problem(outcome) for name, outcome in outcomes.items() if outcome != Score(1.0)}
+            for outcomes in checked
+        ]
+
+    def _outcomes(self, names: list[str], request: Request, inputs: list[dict[str, Any]]) -> list[dict[str, Outcome]]:
+        """Calls every named function on every row and waits for the outcomes."""
         if not inputs:
             return []
-        request = Request([{} for _ in inputs], num_open=0)
-        chunks = self._chunks(request, inputs)
+        chunks = self._chunks(names, request, inputs)
         request.num_open = sum(len(chunk.calls) for chunk in chunks)
         with self._lock:
             self._queue.extend(chunks)
@@ -103,7 +123,7 @@ class RewardPool:
             if self._broken or self._closed or not all(thread.is_alive() for thread in self._threads):
                 raise RlvrError(f"the reward pool ended while calls were open: {self._broken or 'closed'}")
         # Slots finish in any order; the terms of the recipe give the order.
-        return [{name: outcomes[name] for name in self._config.terms} for outcomes in request.outcomes]
+        return [{name: outcomes[name] for name in names} for outcomes in request.outcomes]
 
     def pids(self) -> list[int]:
         """The process ids of the children that live now."""
@@ -122,10 +142,11 @@ class RewardPool:
 
     # --- requests -> chunks ------------------------------------------------------------------------------------------
 
-    def _chunks(self, request: Request, inputs: list[dict[str, Any]]) -> list[Chunk]:
+    def _chunks(self, names: list[str], request: Request, inputs: list[dict[str, Any]]) -> list[Chunk]:
         chunks: list[Chunk] = []
         one_by_one: list[Call] = []
-        for name, traits in self._traits.items():
+        for name in names:
+            traits = self._traits[name]
             rows = [_wanted(row, traits.names) for row in inputs]
             if traits.batched:
                 chunks.append(Chunk([Call(name, list(range(len(rows))), rows, request)]))
@@ -214,6 +235,8 @@ class RewardPool:
         asynchronous = self._traits[calls[0].term].asynchronous
         limit_s = self._config.timeout_s + (ASYNC_GRACE_S if asynchronous else 0.0)
         open_calls = dict(enumerate(calls))
+        if not calls[0].request.checks_golds:  # ten thousand cheap checks should not wear processes out
+            process.num_calls += len(calls)
         retries: list[Call] = []
         for item in process.run(body, len(calls), limit_s):
             if not isinstance(item, Failure):
@@ -265,7 +288,8 @@ class RewardPool:
             if not final:
                 row = request.timeouts_in_row.get(call.term, 0) + 1 if "timeout" in kinds else 0
                 request.timeouts_in_row[call.term] = row
-            # A signature does not fit better the second time.
+            # A signature does not fit better the second time, and a gold answer does not improve.
+            final = final or request.checks_golds
             if not final and kinds - {"signature"} and call.num_retries < self._config.on_failure.retries:
                 call.num_retries += 1
                 return [call]
@@ -275,6 +299,12 @@ class RewardPool:
             if not request.num_open:
                 request.done.set()
         return []
+
+
+def _gold_problem(outcome: Outcome) -> str:
+    if isinstance(outcome, Score):
+        return str((outcome.info or {}).get("problem", ""))
+    return f"check_gold failed ({outcome.kind}): {outcome.message}" if isinstance(outcome, Failure) else "abstained"
 
 
 def _wanted(row: dict[str, Any], names: frozenset[str] | None) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class RewardProcess:
     """
 
     def __init__(self, spec: ChildSpec) -> None:
-        self.num_calls = 0
+        self.num_calls = 0  # kept by the pool, which decides what counts
         self.dead = False
         self.left_threads: list[str] = []
         self._buffer = bytearray()
@@ -118,7 +118,6 @@ class RewardProcess:
         open_ids = set(range(num_calls))
         self._drain_log()
         self._log.clear()  # what earlier calls printed explains nothing about these
-        self.num_calls += num_calls
         message: Any = None if self._send(body, limit_s) else CLOSED
         while message is not CLOSED and message is not TIMED_OUT:
             message = self._read(time.monotonic() + limit_s)

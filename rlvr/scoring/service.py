@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from rlvr.errors import RlvrError, WorkerDied
+from rlvr.errors import RecipeError, RlvrError, WorkerDied
 from rlvr.recipe.schema import RewardConfig, RewardResources
-from rlvr.records import Failure, Group, Outcome
-from rlvr.scoring.inputs import inputs_of
+from rlvr.records import Failure, Group, Outcome, Prompt
+from rlvr.scoring.inputs import gold_inputs_of, inputs_of
 from rlvr.scoring.total import total
 from rlvr.scoring.worker import RewardWorker
 
 MAX_LOSSES = 2  # a group that took so many actors down with it is answered with Failure("lost")
+MAX_BAD_GOLDS = 5  # that an error shows
+MAX_GOLD_CHARACTERS = 200
 GROUPS_PER_ACTOR = 32  # threads of an actor: waiting groups, whose calls share the actor's processes
 
 
@@ -73,6 +75,32 @@ class RewardService:
                     "(resources.step_timeout_s); lower reward.timeout_s or add resources.rewards"
                 )
             yield from finished
+
+    def check_golds(self, prompts: Sequence[Prompt], where: str) -> None:
+        """Raises RecipeError if a term's verifier cannot use the gold answer of a prompt; `where` names their source.
+
+        Only terms whose module defines `check_gold` are asked, in the reward processes and under their limits.
+        """
+        count = len(self._workers)
+        shares = [prompts[index::count] for index in range(count)]
+        refs = [
+            worker.check_golds.remote([gold_inputs_of(prompt) for prompt in share])
+            for worker, share in zip(self._workers, shares, strict=True)
+        ]
+        try:
+            checked = ray.get(refs, timeout=self._timeout_s)
+        except (RayActorError, RayTaskError) as error:
+            raise _cause(error) from error
+        except ray.exceptions.GetTimeoutError as error:
+            raise WorkerDied(f"{where}: the gold answers were not checked within {self._timeout_s:g} s") from error
+        bad = {
+            prompt.id: (prompt, problems)
+            for share, rows in zip(shares, checked, strict=True)
+            for prompt, problems in zip(share, rows, strict=True)
+            if problems
+        }
+        if bad:
+            raise RecipeError(_bad_golds_message([bad[p.id] for p in prompts if p.id in bad], len(prompts), where))
 
     def pids(self) -> list[list[int]]:
         """For each worker the process ids of the actor and its children."""
@@ -142,6 +170,21 @@ class RewardService:
             rollout.outcomes = dict(rollout_outcomes)
             rollout.reward = total(rollout_outcomes, self._config)
         return job.group
+
+
+def _bad_golds_message(bad: Sequence[tuple[Prompt, dict[str, str]]], num_prompts: int, where: str) -> str:
+    lines = []
+    for prompt, problems in bad[:MAX_BAD_GOLDS]:
+        gold = repr(prompt.answer if prompt.answer is None else prompt.answer[:MAX_GOLD_CHARACTERS])
+        lines += [f"  prompt {prompt.id}, answer {gold}: reward.terms.{t}: {why}" for t, why in problems.items()]
+    if len(bad) > MAX_BAD_GOLDS:
+        lines.append(f"  ... and {len(bad) - MAX_BAD_GOLDS} more")
+    return (
+        f"{where}: {len(bad)} of {num_prompts} gold answers cannot be used by the reward functions:\n"
+        + "\n".join(lines)
+        + "\nMend these rows or drop them (a source `custom` can leave rows out), set columns.answer_pattern to cut "
+        "the answer out of its column, or choose another reward.terms.<name>.fn"
+    )
 
 
 def _cause(error: Exception) -> RlvrError:

@@ -9,6 +9,7 @@ from typing import Any
 from rlvr.records import Abstain, Failure, Outcome, Score
 
 HEADER = struct.Struct("!Q")  # length of the pickle that follows, parent to child; answers are lines of JSON
+GOLD_CHECK = "check_gold of {}"  # what the gold check of a term is called between the two
 MAX_INFO_BYTES = 64 * 1024
 MAX_MESSAGE_CHARACTERS = 2000
 

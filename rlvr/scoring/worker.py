@@ -29,6 +29,10 @@ class RewardWorker:
         """The same, from what `rlvr.scoring.inputs.inputs_of` returns: without token ids, so cheap to send."""
         return self._pool.score_inputs(inputs)
 
+    def check_golds(self, inputs: list[dict[str, Any]]) -> list[dict[str, str]]:
+        """For each row the terms that cannot use its gold answer, with why (`RewardPool.check_golds`)."""
+        return self._pool.check_golds(inputs)
+
     def pids(self) -> list[int]:
         """The actor's process id, then its children's."""
         return [os.getpid(), *self._pool.pids()]

@@ -1,16 +1,44 @@
 """Gold scores 1.0, near misses 0.0, junk 0.0 without raising; unusable golds raise (R19)."""
 
+import functools
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rewards.countdown import countdown
-from rewards.exact_match import exact_match
+import rewards.countdown
+import rewards.exact_match
+import rewards.math
+import rewards.multiple_choice
+import rewards.numeric
 from rewards.format import format
-from rewards.math import math, parse_gold
-from rewards.multiple_choice import multiple_choice
-from rewards.numeric import numeric
+from rewards.math import parse_gold
 from rewards.overlong import overlong
+from rlvr.records import Score
+
+
+def value_of(verifier):
+    """The verifier's number; that what it extracted is text wherever it is right holds on every call of this file."""
+
+    @functools.wraps(verifier)
+    def scored(*args, **kwargs):
+        score = verifier(*args, **kwargs)
+        assert isinstance(score, Score)
+        assert score.info is not None
+        assert score.info.keys() == {"extracted"}
+        extracted = score.info["extracted"]
+        assert isinstance(extracted, str) or (extracted is None and score.value == 0.0)
+        assert extracted != ""
+        return score.value
+
+    return scored
+
+
+countdown = value_of(rewards.countdown.countdown)
+exact_match = value_of(rewards.exact_match.exact_match)
+math = value_of(rewards.math.math)
+multiple_choice = value_of(rewards.multiple_choice.multiple_choice)
+numeric = value_of(rewards.numeric.numeric)
 
 # Text that looks like answers half of the time: the interesting faults sit next to valid syntax.
 PIECES = st.sampled_from(

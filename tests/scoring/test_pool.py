@@ -256,6 +256,72 @@ def test_children_die_with_a_parent_that_is_killed():
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
 
 
+PICKY = """
+import os, time
+GOLDS = 0
+
+def reward(completion, answer, level): return 1.0
+
+def check_gold(answer, level, limit=3):
+    global GOLDS
+    GOLDS += 1
+    assert GOLDS < 1000
+    if answer == "hang": time.sleep(3600)
+    if answer == "die": os._exit(5)
+    if answer == "false": return False
+    if answer == "key": raise KeyError("boom")
+    if level > limit: raise ValueError(f"level {level} is over {limit}")
+"""
+
+
+def picky(tmp_path, **params):
+    (tmp_path / "picky.py").write_text(PICKY)
+    terms = {"p": RewardTerm(fn=f"{tmp_path}/picky.py:reward", **params), "length": RewardTerm(fn="overlong")}
+    return RewardPool(RewardConfig(terms=terms, timeout_s=1.0, calls_per_process=4), processes=1)
+
+
+def test_golds_are_checked_with_columns_and_parameters_of_the_term(tmp_path):
+    """R19. Terms without a check are not asked."""
+    rows = [{"answer": "x", "prompt": "?", "level": level} for level in (1, 4, 6)]
+    pool = picky(tmp_path)
+    assert pool.check_golds(rows) == [{}, {"p": "level 4 is over 3"}, {"p": "level 6 is over 3"}]
+    assert pool.check_golds([]) == []
+    pool.close()
+    pool = picky(tmp_path, limit=5)
+    before = pool.pids()
+    assert pool.check_golds(rows * 10) == [{}, {}, {"p": "level 6 is over 5"}] * 10
+    assert pool.pids() == before  # neither a refusal nor the number of checks costs a process
+    pool.close()
+
+
+def test_a_check_that_breaks_is_a_refusal_with_the_cause(tmp_path):
+    pool = picky(tmp_path)
+    rows = [{"answer": answer, "level": 1} for answer in ("a", "hang", "b", "die", "false", "key", "c")]
+    problems = [row.get("p") for row in pool.check_golds(rows)]
+    assert [problems[i] for i in (0, 2, 6)] == [None] * 3
+    for index, said in [(1, "(timeout)"), (3, "code 5"), (4, "check_gold returned False"), (5, "KeyError: 'boom'")]:
+        assert said in problems[index]
+    (missing,) = pool.check_golds([{"answer": "a"}])
+    assert "(signature)" in missing["p"]
+    assert "level" in missing["p"]
+    assert pool.score_inputs(
+        [{"completion": "x", "answer": "a", "level": 9, "num_tokens": 1, "max_completion_tokens": 9}]
+    )
+    pool.close()
+
+
+def test_ten_thousand_golds_take_seconds():
+    pool = RewardPool(RewardConfig(terms={"math": RewardTerm(fn="math")}), processes=2)
+    rows = [{"answer": str(i)} for i in range(9_500)] + [{"answer": rf"\frac{{{i}}}{{7}}"} for i in range(500)]
+    rows[77] = {"answer": ""}
+    started = time.monotonic()
+    problems = pool.check_golds(rows)
+    # About 1.5 s on two free cores.
+    assert time.monotonic() - started < 5.0 * (4 if os.getloadavg()[0] > 3 else 1)
+    assert [i for i, row in enumerate(problems) if row] == [77]
+    pool.close()
+
+
 def test_math_throughput():
     """512 math-verify calls in two processes; about 0.25 s on two free cores."""
     terms = {"math": RewardTerm(fn="math"), "again": RewardTerm(fn="math", weight=0.5)}

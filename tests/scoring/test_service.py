@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rlvr.errors import RlvrError, RunStopped
+from rlvr.errors import RecipeError, RlvrError, RunStopped
 from rlvr.recipe.schema import FailurePolicy, RewardConfig, RewardResources, RewardTerm
 from rlvr.records import Failure, Group, Prompt, Rollout, SamplingParams, Score, Segment
 from rlvr.scoring.service import RewardService
@@ -53,10 +53,11 @@ def test_math_and_overlong_add_up():
     service.close()
     assert sorted(g.prompt.id for g in scored) == ["0", "1", "2", "3", "4"]
     assert all(a is b for a, b in zip(sorted(scored, key=lambda g: g.prompt.id), groups, strict=True))
-    for rollout, correct in zip(scored[0].rollouts, [1.0, 0.0, 0.0], strict=True):
+    verdicts = [Score(1.0, {"extracted": "4"}), Score(0.0, {"extracted": "5"}), Score(0.0, {"extracted": None})]
+    for rollout, verdict in zip(scored[0].rollouts, verdicts, strict=True):
         # 5 tokens of at most 8 with a buffer of 4: (8 - 4 - 5) / 4 = -0.25; times the weight 0.5: -0.125
-        assert rollout.outcomes == {"math": Score(correct), "length": Score(-0.25)}
-        assert rollout.reward == pytest.approx(correct - 0.125)
+        assert rollout.outcomes == {"math": verdict, "length": Score(-0.25)}
+        assert rollout.reward == pytest.approx(verdict.value - 0.125)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +145,32 @@ def test_an_import_error_names_the_fault_at_construction(tmp_path):
     (tmp_path / "broken.py").write_text("import no_such_package\ndef f(completion):\n    return 1.0\n")
     with pytest.raises(RlvrError, match="no_such_package"):
         RewardService(config(t=RewardTerm(fn=f"{tmp_path}/broken.py:f")), RewardResources(), 60.0)
+
+
+def prompts_of(golds):
+    return [Prompt(id=f"id-{i}", token_ids=(1,), text="?", answer=gold) for i, gold in enumerate(golds)]
+
+
+def test_unusable_golds_are_refused_before_the_first_rollout():
+    """R19: the error names where, which prompts, their golds, why and what to do."""
+    service = RewardService(config(m=RewardTerm(fn="math")), RewardResources(count=2, processes=1), 60.0)
+    golds = [str(i) for i in range(40)]
+    service.check_golds(prompts_of([*golds, r"\frac{1}{2}"]), "stages.rl: task.train")
+    golds[3], golds[30] = "no number here", "{"
+    with pytest.raises(RecipeError) as refused:
+        service.check_golds(prompts_of(golds), "stages.rl: task.train")
+    message = str(refused.value)
+    assert message.startswith("stages.rl: task.train: 2 of 40 gold answers cannot be used")
+    assert "prompt id-3, answer 'no number here': reward.terms.m: gold answer 'no number here' is prose" in message
+    assert message.index("id-3,") < message.index("prompt id-30, answer '{'")
+    assert "columns.answer_pattern" in message
+    with pytest.raises(RecipeError, match=r"40 of 40 .*(?s:.*)\.\.\. and 35 more"):
+        service.check_golds(prompts_of([None] * 40), "stages.rl: task.test")
+    # The service is as good as before.
+    (scored,) = service.score([group([r"\boxed{4}"])])
+    assert scored.rollouts[0].reward == 1.0
+    service.close()
+
+
+def test_nothing_is_asked_of_a_function_without_a_check(service):
+    service.check_golds(prompts_of([None, ""]), "anywhere")

@@ -85,7 +85,7 @@ def test_seeds_draw_other_problems_and_sizes_are_prefixes():
 def test_every_countdown_solution_passes_its_verifier(operands, largest, target, seed, split):
     rows = countdowns(num_operands=operands, max_number=largest, max_target=target, size=20, seed=seed, split=split)
     for row in rows:
-        assert verify_countdown(row["solution"], row["target"], row["numbers"]) == 1.0
+        assert verify_countdown(row["solution"], row["target"], row["numbers"]).value == 1.0
         assert len(row["numbers"]) == operands
         assert 1 <= row["target"] <= target
         assert max(row["numbers"]) <= largest
