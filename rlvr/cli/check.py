@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rlvr.recipe.arithmetic import derive, rollout_demand
+from rlvr.recipe.arithmetic import derive, gpu_demand
 from rlvr.recipe.load import dump_recipe, load_recipe
 from rlvr.recipe.schema import ModelConfig, Recipe, RlStage, SftStage, Stage
 
@@ -46,12 +46,11 @@ def _model(model: ModelConfig) -> str:
 
 def _resources(recipe: Recipe) -> str:
     resources = recipe.resources
-    engines, learners = rollout_demand(recipe)
+    engines, learners, total = gpu_demand(resources)
     workers = f"{resources.engines.count} engines, {resources.learners.count} learner ranks"
     workers += f", {resources.rewards.count} x {resources.rewards.processes} reward processes"
     if resources.device == "cpu":
         return f"{workers} on CPU"
-    total = engines if resources.placement == "colocated" else engines + learners
     where = "shared" if resources.placement == "colocated" else f"{engines} + {learners}"
     return f"{workers}; {total} GPUs ({where})" + (" if there are any, else CPU" if resources.device == "auto" else "")
 

@@ -10,6 +10,7 @@ from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rlvr.errors import RecipeError, WorkerDied
+from rlvr.recipe.arithmetic import gpu_demand
 from rlvr.recipe.schema import ResourcesConfig
 
 
@@ -20,13 +21,6 @@ class Placement:
     device: str
     engine_options: list[dict[str, Any]] = field(default_factory=list)
     learner_options: list[dict[str, Any]] = field(default_factory=list)
-
-
-def num_gpus_needed(resources: ResourcesConfig) -> int:
-    """GPUs that the recipe asks for."""
-    engines = resources.engines.count * resources.engines.tensor_parallel
-    learners = resources.learners.count
-    return max(engines, learners) if resources.placement == "colocated" else engines + learners
 
 
 def plan_placement(resources: ResourcesConfig) -> Placement:
@@ -44,7 +38,7 @@ def plan_placement(resources: ResourcesConfig) -> Placement:
                 "set it to 1 and raise resources.engines.count"
             )
         return Placement("cpu", [{} for _ in range(engines.count)], [{} for _ in range(learners.count)])
-    needed = num_gpus_needed(resources)
+    needed = gpu_demand(resources)[-1]
     if needed > present:
         raise RecipeError(
             f"resources: asks for {needed} GPUs ({engines.count} engines x {engines.tensor_parallel} "
@@ -68,7 +62,7 @@ def _colocated(resources: ResourcesConfig) -> Placement:
             f"resources.engines.tensor_parallel={engines.tensor_parallel}: colocated engines take one GPU each; set "
             "it to 1, or use placement=separate"
         )
-    bundles = [{"GPU": 1.0, "CPU": 1.0}] * num_gpus_needed(resources)
+    bundles = [{"GPU": 1.0, "CPU": 1.0}] * gpu_demand(resources)[-1]
     group = placement_group(bundles, strategy="PACK")
     if not group.wait(resources.start_timeout_s):
         raise WorkerDied(

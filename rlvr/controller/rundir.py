@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 from rlvr.errors import RecipeError
-from rlvr.recipe.load import dump_recipe
+from rlvr.recipe.load import dump_recipe, load_recipe
 from rlvr.recipe.schema import Recipe
+
+CHANGEABLE = ("resources.", "runs_dir", "description")
+LEARNER_RANKS = "resources.learners.count"
 
 
 class RunDir:
@@ -74,22 +77,21 @@ def open_run_dir(recipe: Recipe, on_existing: str) -> RunDir:
 
 
 def _check_resumable(run: RunDir, recipe: Recipe) -> None:
-    """A resumed run must be the run that was started: only how long it goes on may differ."""
-    from rlvr.recipe.load import load_recipe
+    """A resumed run must be the run that was started: only how long it goes on, and on what, may differ.
 
+    Not the number of learner ranks: optimizer states are saved by rank.
+    """
     before = load_recipe(run.recipe)
     differing = [
         key
         for key, then, now in _leaves(before.model_dump(), recipe.model_dump())
-        if then != now
-        and key.split(".")[-1] != "steps"
-        and not key.startswith(("resources.", "runs_dir", "description"))
+        if then != now and (key == LEARNER_RANKS or not key.startswith(CHANGEABLE)) and not key.endswith(".steps")
     ]
     if differing:
         shown = ", ".join(differing[:6])
         raise RecipeError(
             f"--resume: the recipe differs from the one {run.path} was started with, at {shown}; "
-            "only `steps` and `resources` may change. Use the same recipe, or another name=..."
+            f"only `steps` and `resources` (but {LEARNER_RANKS}) may change. Use the same recipe, or another name=..."
         )
 
 

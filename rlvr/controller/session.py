@@ -41,6 +41,7 @@ class Session:
         self.version = 0
         self._rewards: tuple[RewardConfig, RewardService] | None = None
         self._engines_ready = False
+        self._owns_ray = False
 
     def __enter__(self) -> Session:
         try:
@@ -57,7 +58,7 @@ class Session:
 
     def _start(self) -> None:
         recipe, resources = self.recipe, self.recipe.resources
-        start_ray(resources.ray_address)
+        self._owns_ray = start_ray(resources.ray_address)
         self.placement: Placement = plan_placement(resources)
         self.model_dir = materialize(recipe.model, self.run.model, recipe.seed, characters_of(recipe))
         self.tokenizer = load_tokenizer(self.model_dir, recipe.model)
@@ -122,26 +123,31 @@ class Session:
                     part.close()
                 except Exception as error:  # noqa: BLE001  # the remaining parts must be closed all the same
                     logging.getLogger(__name__).warning("closing %s: %r", type(part).__name__, error)
-        ray.shutdown()
+        if self._owns_ray:
+            ray.shutdown()
 
 
-def start_ray(address: str | None) -> None:
-    """Starts Ray here, or joins a cluster; quiet, and without its dashboard."""
+def start_ray(address: str | None) -> bool:
+    """Starts Ray here, or joins a cluster; quiet, and without its dashboard. False where it was running already."""
     if ray.is_initialized():
-        return
+        return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # The default changes with Ray 2.61; GPUs are hidden per actor in rlvr.cluster.placement.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address is None:
-        options |= {"include_dashboard": False}
+        # Said outright: without it Ray would join whatever cluster RAY_ADDRESS names.
+        options |= {"address": "local", "include_dashboard": False}
+    else:
+        options |= {"address": address}
     try:
-        ray.init(address=address, **options)
+        ray.init(**options)
     except ConnectionError as error:
         raise RlvrError(
             f"resources.ray_address={address!r}: no Ray cluster answers there ({error}); start one with "
             "`ray start --head`, or leave ray_address out to run on this machine"
         ) from error
+    return True
 
 
 def engine_spec(recipe: Recipe, model_dir: str, device: str, transport: str) -> EngineSpec:

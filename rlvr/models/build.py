@@ -36,7 +36,12 @@ def materialize(model: ModelConfig, directory: Path, seed: int, characters: str)
     """
     if model.init is None:
         assert model.path is not None, "the rules let exactly one of path and init through"
-        return model.path
+        if model.revision is None or Path(model.path).is_dir():
+            return model.path
+        # A local copy of the pinned revision: one path that engines, ranks and tokenizer all read.
+        from huggingface_hub import snapshot_download
+
+        return snapshot_download(model.path, revision=model.revision)
     alphabet = model.init.tokenizer.characters or characters
     tokenizer = build_character_tokenizer(alphabet, directory, model.chat_template)
     _save_random(_config_of(model.init, len(tokenizer)), tokenizer, directory, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlvr.recipe.schema import EvalStage, Recipe, ResourcesConfig, RlStage, SftStage
+from rlvr.recipe.schema import EvalStage, ResourcesConfig, RlStage, SftStage
 
 Stage = SftStage | RlStage | EvalStage
 Row = tuple[str, int | str, str]
@@ -47,10 +47,10 @@ def derive(stage: Stage, resources: ResourcesConfig) -> list[Row]:
     return rows + _evaluation(stage)
 
 
-def rollout_demand(recipe: Recipe) -> tuple[int, int]:
-    """(engine GPUs, learner GPUs) that the recipe takes where there are GPUs; colocated ones coincide."""
-    engines, learners = recipe.resources.engines, recipe.resources.learners
-    return engines.count * engines.tensor_parallel, learners.count
+def gpu_demand(resources: ResourcesConfig) -> tuple[int, int, int]:
+    """(engine GPUs, learner GPUs, GPUs in all) where there are any; colocated engines and learners share theirs."""
+    engines, learners = resources.engines.count * resources.engines.tensor_parallel, resources.learners.count
+    return engines, learners, max(engines, learners) if resources.placement == "colocated" else engines + learners
 
 
 def _rl(stage: RlStage, resources: ResourcesConfig) -> list[Row]:

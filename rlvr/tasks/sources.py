@@ -14,8 +14,8 @@ from typing import Any
 from rlvr.errors import RecipeError
 from rlvr.recipe.schema import Columns, CustomSource, HubSource, JsonlSource, Source
 from rlvr.slots import load_function
-from rlvr.tasks.hub import hub_reachable
 from rlvr.tasks import addition, countdown
+from rlvr.tasks.hub import hub_reachable
 
 Row = dict[str, Any]
 
