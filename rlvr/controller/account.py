@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rlvr.controller.evaluate import is_correct
 from rlvr.errors import RunStopped
 from rlvr.metrics import Metrics, means, of_values
 from rlvr.observe.waterfall import waterfall
 from rlvr.recipe.schema import MonitorConfig, RlStage
 from rlvr.records import Group, Score
+from rlvr.scoring.total import is_correct
 
 
 def account(groups: Sequence[Group], stage: RlStage) -> Metrics:

@@ -11,22 +11,25 @@ from rlvr.learner.batch import TrainSequence
 from rlvr.objectives.advantages import ADVANTAGES
 from rlvr.recipe.schema import FilterConfig, ObjectiveConfig
 from rlvr.records import Group, Rollout
+from rlvr.scoring.total import is_correct
 from rlvr.slots import resolve
 
 ZERO_VARIANCE, TRUNCATED, TOO_SMALL = "zero_variance", "truncated", "too_small"
 
 
-def is_zero_variance(group: Group) -> bool:
-    """True when every scored rollout of the group got the same reward, so that its advantages are all 0."""
-    return len({rollout.reward for rollout in group.kept}) <= 1
+def has_variance(group: Group, config: FilterConfig, correct_term: str) -> bool:
+    """Whether the kept rollouts of a group differ in reward, or in being correct (DAPO: 0 < correct < group size)."""
+    if config.variance_of == "correct":
+        return len({is_correct(rollout, correct_term) for rollout in group.kept}) > 1
+    return len({rollout.reward for rollout in group.kept}) > 1
 
 
-def drop_groups(groups: Sequence[Group], config: FilterConfig) -> None:
+def drop_groups(groups: Sequence[Group], config: FilterConfig, correct_term: str) -> None:
     """Marks groups that cannot train: too few scored rollouts, or no variance where the recipe drops those."""
     for group in groups:
         if len(group.rollouts) > 1 and len(group.kept) == 1:
             _drop(group, TOO_SMALL)
-        elif config.zero_variance != "keep" and group.kept and is_zero_variance(group):
+        elif config.zero_variance != "keep" and group.kept and not has_variance(group, config, correct_term):
             _drop(group, ZERO_VARIANCE)
 
 

@@ -15,6 +15,7 @@ from rlvr.recipe.schema import EvaluationConfig, RewardConfig, TemplateConfig
 from rlvr.records import Group, Prompt, Rollout, SamplingParams, Score
 from rlvr.rollout.pool import RolloutPool
 from rlvr.scoring.service import RewardService
+from rlvr.scoring.total import is_correct
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,6 @@ def _sampled_metrics(groups: list[Group], term: str, config: EvaluationConfig, s
             ]
             metrics[f"maj@{k}"] = _estimate(votes, config, seed)
     return metrics
-
-
-def is_correct(rollout: Rollout, term: str) -> bool:
-    """True when the term that decides correctness scored at least 1; a failed or abstaining verifier is not."""
-    outcome = rollout.outcomes.get(term)
-    return isinstance(outcome, Score) and outcome.value >= 1.0
 
 
 def _vote(rollout: Rollout, term: str) -> str | None:

@@ -48,7 +48,7 @@ def generate_batch(context: StageContext[RlStage], stage_step: int) -> tuple[lis
             generated = session.rollouts.generate(prompts, stage.rollout.group_size, session.sampling(stage), key)
             fresh = sorted(context.rewards.score(generated), key=group_order)
             parts.append(apply_failure_policy(fresh, stage.reward))
-            drop_groups(fresh, stage.objective.filter)
+            drop_groups(fresh, stage.objective.filter, stage.reward.correct_term)
             groups += fresh
     parts.append({"generation_rounds": (float(len(parts)), 1.0)})
     return groups, merge(parts)

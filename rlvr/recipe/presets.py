@@ -42,7 +42,12 @@ PRESETS: dict[str, dict[str, Any]] = {
             "policy_loss": {"name": "clip", "clip_low": 0.2, "clip_high": 0.28, "dual_clip": 10.0},
             "aggregation": "token_mean",
             "kl": {"coefficient": 0.0},
-            "filter": {"zero_variance": "refill", "max_generation_rounds": 10, "mask_truncated": True},
+            "filter": {
+                "zero_variance": "refill",
+                "variance_of": "correct",
+                "max_generation_rounds": 10,
+                "mask_truncated": True,
+            },
         },
         "reward": {"terms": {"overlong": {"fn": "overlong", "weight": 0.5}}},
     },

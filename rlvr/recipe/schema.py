@@ -238,6 +238,11 @@ class FilterConfig(Section):
         description="Groups whose rewards are all equal: keep them (advantage 0), drop them, or drop and generate "
         "others until the batch is full (DAPO's dynamic sampling).",
     )
+    variance_of: Literal["reward", "correct"] = Field(
+        "reward",
+        description="What must differ within a group: the total reward, or whether completions are correct "
+        "(`reward.correct`), which DAPO asks for, as shaping alone makes no signal.",
+    )
     max_generation_rounds: int = Field(10, ge=1, description="Limit of refilling; then the batch trains as it is.")
     mask_truncated: bool = Field(False, description="Truncated completions leave the loss (overlong filtering).")
 

@@ -96,3 +96,9 @@ def _sample(rollout: Rollout, name: str, failure: Failure) -> str:
         f"    completion: {text!r}\n"
         f"    {name}: {failure.kind}: {failure.message}"
     )
+
+
+def is_correct(rollout: Rollout, term: str) -> bool:
+    """True when the term that decides correctness scored at least 1; a failed or abstaining verifier is not."""
+    outcome = rollout.outcomes.get(term)
+    return isinstance(outcome, Score) and outcome.value >= 1.0

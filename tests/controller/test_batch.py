@@ -76,13 +76,23 @@ def test_masked_truncated_rollouts_count_in_the_baseline_but_do_not_train() -> N
 def test_zero_variance_groups(policy: str, trained: int) -> None:
     groups = [group("a", [1, 1]), group("b", [1, 0])]
     config = FilterConfig(zero_variance=policy)  # type: ignore[arg-type]
-    drop_groups(groups, config)
+    drop_groups(groups, config, "correct")
     assert sum(len(g.kept) for g in groups) == trained
+
+
+def test_dapo_asks_for_both_verdicts_in_a_group_not_for_any_variance() -> None:
+    """All wrong, but of different rewards through shaping: a group without signal for dynamic sampling."""
+    shaped = group("a", [0.0, 0.0])
+    shaped.rollouts[1].reward = -0.5
+    mixed = group("b", [1.0, 0.0])
+    config = FilterConfig(zero_variance="refill", variance_of="correct")
+    drop_groups([shaped, mixed], config, "correct")
+    assert [len(shaped.kept), len(mixed.kept)] == [0, 2]
 
 
 def test_a_group_left_with_one_member_does_not_train() -> None:
     alone = group("a", [1, None])
-    drop_groups([alone], FilterConfig())
+    drop_groups([alone], FilterConfig(), "correct")
     assert [r.dropped for r in alone.rollouts] == ["too_small", "failed"]
 
 
