@@ -54,15 +54,15 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
     resumed = latest_valid(run.checkpoints) if on_existing == "resume" else None
     result = RunResult(run)
     trains = any(not isinstance(stage, EvalStage) for stage in recipe.stages)
-    with _log_file(run), _open_log(recipe, run, resumed) as log, Session(recipe, run, needs_learner=trains) as session:
-        position = _Position.resume(resumed, session) if resumed else _Position(session.model_dir)
+    with _log_file(run), open_log(recipe, run, resumed) as log, Session(recipe, run, needs_learner=trains) as session:
+        position = Position.resume(resumed, session) if resumed else Position(session.model_dir)
         with _interruptible() as interrupt:
             for index, stage in enumerate(recipe.stages):
                 exported = _export_dir(run, recipe, index)
                 if resumed and index < resumed[1].stage_index:
                     position.model_dir = str(exported) if exported else position.model_dir
                     continue
-                context = _open_stage(session, run, log, stage, index, position, console)
+                context = open_stage(session, run, log, stage, index, position, console)
                 interrupt.append(context)
                 _run_stage(context, position, exported)
                 result.evaluations += context.evaluations
@@ -80,7 +80,7 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
 
 
 @dataclass(slots=True)
-class _Position:
+class Position:
     """Where the run stands between stages: the weights to start from, and steps finished over all stages."""
 
     model_dir: str
@@ -89,14 +89,14 @@ class _Position:
     state: RunState | None = None
 
     @classmethod
-    def resume(cls, resumed: tuple[Path, RunState], session: Session) -> _Position:
+    def resume(cls, resumed: tuple[Path, RunState], session: Session) -> Position:
         path, state = resumed
         session.version = state.policy_version
         return cls(session.model_dir, state.step, path, state)
 
 
-def _open_stage(
-    session: Session, run: RunDir, log: RunLog, stage: Stage, index: int, position: _Position, console: Console
+def open_stage(
+    session: Session, run: RunDir, log: RunLog, stage: Stage, index: int, position: Position, console: Console
 ) -> StageContext[Any]:
     train, test = build_stage_prompts(session, stage)
     if train.num_overlong:
@@ -149,7 +149,7 @@ def _demonstrations(session: Session, stage: Stage, train: PromptSet) -> dict[st
     return demonstration_sequences(train.prompts, train.demonstrations, session.tokenizer, limit)
 
 
-def _run_stage(context: StageContext[Any], position: _Position, exported: Path | None) -> None:
+def _run_stage(context: StageContext[Any], position: Position, exported: Path | None) -> None:
     stage, session = context.stage, context.session
     if isinstance(stage, EvalStage):
         if session.needs_learner and position.step:
@@ -157,7 +157,7 @@ def _run_stage(context: StageContext[Any], position: _Position, exported: Path |
         context.evaluate()
         return
     with context.progress:
-        first_step = _prepare_learner(context, position)
+        first_step = prepare_learner(context, position)
         if isinstance(stage, RlStage):
             train_rl(context, first_step)
         else:
@@ -167,7 +167,7 @@ def _run_stage(context: StageContext[Any], position: _Position, exported: Path |
         position.model_dir = str(exported)
 
 
-def _prepare_learner(context: StageContext[Any], position: _Position) -> int:
+def prepare_learner(context: StageContext[Any], position: Position) -> int:
     """Loads the stage's starting weights (or its checkpoint), verifies them on the engines; the first step to run."""
     stage, session = context.stage, context.session
     kl = stage.objective.kl.coefficient if isinstance(stage, RlStage) else 0.0
@@ -211,7 +211,7 @@ def _export_dir(run: RunDir, recipe: Recipe, index: int) -> Path | None:
 
 
 @contextmanager
-def _open_log(recipe: Recipe, run: RunDir, resumed: tuple[Path, RunState] | None) -> Iterator[RunLog]:
+def open_log(recipe: Recipe, run: RunDir, resumed: tuple[Path, RunState] | None) -> Iterator[RunLog]:
     tensorboard = any(stage.monitor.tensorboard for stage in recipe.stages)
     log = RunLog(run.path, tensorboard, resume_step=resumed[1].step if resumed else None)
     try:
