@@ -19,7 +19,7 @@ def train(
     """Runs the stages of a recipe, or only those of one kind. An interrupted run exits with 130."""
     recipe = load_recipe(path, overrides)
     if only is not None:
-        recipe = _only(recipe, only, path)
+        recipe = only_kind(recipe, only, path)
     # Imported late: it brings torch, and a faulty recipe should be told at once.
     from rlvr.controller.run import run_recipe
 
@@ -30,7 +30,8 @@ def train(
         raise typer.Exit(130)
 
 
-def _only(recipe: Recipe, kind: str, path: Path) -> Recipe:
+def only_kind(recipe: Recipe, kind: str, path: Path) -> Recipe:
+    """The recipe with its stages of one kind; RecipeError if it has none."""
     stages = [stage for stage in recipe.stages if stage.kind == kind]
     if not stages:
         raise RecipeError(f"{path}: has no `{kind}` stage; its stages are {[stage.kind for stage in recipe.stages]}")

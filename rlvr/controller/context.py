@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -14,11 +13,10 @@ from rlvr.controller.evaluate import EvaluationResult, evaluate
 from rlvr.controller.rundir import RunDir
 from rlvr.controller.session import Session
 from rlvr.curriculum.uniform import UniformCurriculum
-from rlvr.metrics import Metrics, means, merge
+from rlvr.metrics import Metrics, means
 from rlvr.observe.progress import Progress
 from rlvr.observe.rollout_log import write_rollouts
 from rlvr.observe.run_log import RunLog
-from rlvr.observe.summary import Accuracy, StageSummary
 from rlvr.recipe.schema import EvalStage, RlStage, SftStage
 from rlvr.records import Group, Prompt
 from rlvr.scoring.service import RewardService
@@ -43,8 +41,6 @@ class StageContext(Generic[AnyStage]):
     demonstrations: Mapping[str, Any] = field(default_factory=dict)
     evaluations: list[tuple[int, EvaluationResult]] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
-    totals: Metrics = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
     stop_requested: bool = False
 
     @property
@@ -62,7 +58,6 @@ class StageContext(Generic[AnyStage]):
         if "tokens/generated" in metrics:
             timed["tokens_per_s"] = (metrics["tokens/generated"][0], seconds)
         metrics = metrics | timed
-        self.totals = merge([self.totals, metrics])
         values = means(metrics)
         self.log.log(self.step, self.stage.name, done, metrics)
         self.progress.update(done, values)
@@ -105,30 +100,9 @@ class StageContext(Generic[AnyStage]):
         )
         return result
 
-    def summary(self) -> StageSummary:
-        """The stage as one row of the final table."""
-        accuracies = [_accuracy(result) for _, result in self.evaluations if "accuracy" in result.metrics]
-        phases = {name: total for name, (total, _) in self.totals.items() if name.startswith("phase/")}
-        return StageSummary(
-            name=self.stage.name,
-            kind=self.stage.kind,
-            steps=int(self.totals.get("step_s", (0.0, 0.0))[1]),
-            seconds=time.monotonic() - self.started,
-            before=accuracies[0] if len(accuracies) > 1 else None,
-            after=accuracies[-1] if accuracies else None,
-            generated_tokens=int(self.totals.get("tokens/generated", (0.0, 0.0))[0]),
-            trained_tokens=int(self.totals.get("trained_tokens", (0.0, 0.0))[0]),
-            phases_s={name.removeprefix("phase/").removesuffix("_s"): total for name, total in phases.items()},
-        )
-
     def save(self, stage_step: int) -> None:
         """A checkpoint of this moment."""
         assert not isinstance(self.stage, EvalStage)
         with self.clock.phase("save"):
             state = RunState(self.step, self.stage_index, stage_step, self.curriculum.drawn, self.session.version)
             save_checkpoint(self.run.checkpoints, state, self.session.learner.save, self.stage.checkpoint.keep)
-
-
-def _accuracy(result: EvaluationResult) -> Accuracy:
-    estimate = result.metrics["accuracy"]
-    return Accuracy(estimate.value, estimate.low, estimate.high, result.num_prompts)

@@ -26,8 +26,8 @@ from rlvr.controller.sft import demonstration_sequences, train_sft
 from rlvr.curriculum.uniform import UniformCurriculum
 from rlvr.errors import RecipeError
 from rlvr.observe.progress import Progress
-from rlvr.observe.run_log import RunLog
-from rlvr.observe.summary import StageSummary, render_summary, write_summary
+from rlvr.observe.run_log import RunLog, read_metrics
+from rlvr.observe.summary import StageSummary, render_summary, summarise, write_summary
 from rlvr.recipe.arithmetic import total_optimizer_steps
 from rlvr.recipe.schema import EvalStage, Recipe, RlStage, SftStage, Stage
 from rlvr.records import derive_seed
@@ -53,6 +53,9 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
     run = open_run_dir(recipe, on_existing)
     resumed = latest_valid(run.checkpoints) if on_existing == "resume" else None
     result = RunResult(run)
+    if resumed and is_finished(run, recipe, resumed[1]):
+        console.print(f"{run.path} is finished already; to train on, raise the steps of its last stage")
+        return result
     trains = any(not isinstance(stage, EvalStage) for stage in recipe.stages)
     with _log_file(run), open_log(recipe, run, resumed) as log, Session(recipe, run, needs_learner=trains) as session:
         position = Position.resume(resumed, session) if resumed else Position(session.model_dir)
@@ -66,17 +69,26 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
                 interrupt.append(context)
                 _run_stage(context, position, exported)
                 result.evaluations += context.evaluations
-                result.stages.append(context.summary())
                 position.step = context.step
                 if context.stop_requested:
                     result.interrupted = True
                     break
     result.seconds = time.monotonic() - started
+    # From the log and not from this process's memory, so that the summary of a resumed run is that of the whole.
+    result.stages = summarise(read_metrics(run.path), {stage.name: stage.kind for stage in recipe.stages})
     status = "interrupted" if result.interrupted else "finished"
     facts = {"name": recipe.name, "status": status, "total_seconds": result.seconds, "versions": versions()}
     write_summary(run.path, result.stages, facts)
     console.print(render_summary(result.stages, recipe.name))
     return result
+
+
+def is_finished(run: RunDir, recipe: Recipe, state: RunState) -> bool:
+    """Whether the checkpoint is that of the last step of the last stage, with everything after it done."""
+    last = len(recipe.stages) - 1
+    stage = recipe.stages[state.stage_index]
+    done = state.stage_index == last and not isinstance(stage, EvalStage) and state.stage_step >= stage.steps
+    return done and run.export.is_dir() and run.summary.is_file()
 
 
 @dataclass(slots=True)

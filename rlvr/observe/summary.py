@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rlvr.metrics import merge
 from rlvr.observe.files import to_json, write_atomically
 from rlvr.observe.progress import clock
 
@@ -31,7 +32,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """One stage: accuracies are None where the recipe did not evaluate. Seconds are wall-clock.
+    """One stage: accuracies are None where the recipe did not evaluate. Seconds are those of steps and evaluations.
 
     `phases_s` holds the seconds of each phase, summed over steps; what is not in it is start-up and evaluation.
     """
@@ -45,6 +46,31 @@ class StageSummary:
     generated_tokens: int = 0
     trained_tokens: int = 0
     phases_s: Mapping[str, float] = field(default_factory=dict)
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> list[StageSummary]:
+    """Stages from the lines of metrics.jsonl (`run_log.read_metrics`), in the order of `kinds` (stage name -> kind)."""
+    return [_stage_summary(name, kind, [row for row in rows if row["stage"] == name]) for name, kind in kinds.items()]
+
+
+def _stage_summary(name: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> StageSummary:
+    evaluations = [row["extra"]["evaluation"] for row in rows if "evaluation" in row.get("extra", {})]
+    scored = [evaluation for evaluation in evaluations if "accuracy" in evaluation["metrics"]]
+    accuracies = [Accuracy(**e["metrics"]["accuracy"], num_prompts=e["num_prompts"]) for e in scored]
+    totals = merge(row["metrics"] for row in rows)
+    phases = {metric: total for metric, (total, _) in totals.items() if metric.startswith("phase/")}
+    step_s, steps = totals.get("step_s", (0.0, 0.0))
+    return StageSummary(
+        name=name,
+        kind=kind,
+        steps=int(steps),
+        seconds=step_s + sum(evaluation["seconds"] for evaluation in evaluations),
+        before=accuracies[0] if len(accuracies) > 1 else None,
+        after=accuracies[-1] if accuracies else None,
+        generated_tokens=int(totals.get("tokens/generated", (0.0, 0.0))[0]),
+        trained_tokens=int(totals.get("trained_tokens", (0.0, 0.0))[0]),
+        phases_s={metric.removeprefix("phase/").removesuffix("_s"): total for metric, total in phases.items()},
+    )
 
 
 def write_summary(run_dir: Path, stages: Sequence[StageSummary], facts: Mapping[str, Any] | None = None) -> Path:

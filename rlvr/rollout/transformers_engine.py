@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-TESTED_VERSIONS = ">=5.16.1,<5.20"
-
 
 @dataclass(slots=True)
 class _Row:

@@ -16,8 +16,6 @@ from rlvr.transfer.buckets import Bucket, checksums, mismatches, unpack
 if TYPE_CHECKING:
     import numpy as np
 
-TESTED_VERSIONS = ">=0.32,<0.33"
-
 
 class WorkerExtension:
     """Methods that vLLM mixes into its worker; called through `collective_rpc`."""

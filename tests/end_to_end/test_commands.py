@@ -10,7 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rlvr.cli.train import only_kind
 from rlvr.errors import RecipeError
+from rlvr.recipe.load import load_recipe
 from tests.end_to_end.conftest import QUICKSTART, ROOT, SMALL, rlvr
 
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -45,6 +47,13 @@ def test_check_prints_the_arithmetic(recipe: Path) -> None:
     done = rlvr("check", str(recipe))
     assert done.returncode == 0, done.stderr
     assert "The recipe is consistent" in done.stdout
+
+
+def test_sft_runs_the_supervised_stages_only() -> None:
+    recipe = load_recipe(QUICKSTART)
+    assert [stage.kind for stage in only_kind(recipe, "sft", QUICKSTART).stages] == ["sft"]
+    with pytest.raises(RecipeError, match="has no `eval` stage; its stages are"):
+        only_kind(recipe, "eval", QUICKSTART)
 
 
 def test_help_teaches() -> None:

@@ -130,6 +130,12 @@ def test_a_resumed_run_is_the_uninterrupted_run(finished_run: Finished, tmp_path
         name = f"rollouts/step-{step:06d}.jsonl"
         ours, theirs = read_rollouts(finished_run.path / name), read_rollouts(copy / name)
         assert [row["completion"] for row in ours] == [row["completion"] for row in theirs]
+    for before, after in zip(*(read_summary(path)["stages"] for path in (finished_run.path, copy)), strict=True):
+        for name in ("steps", "before", "after", "generated_tokens", "trained_tokens"):
+            assert after[name] == before[name], name
+    again = train(tmp_path, "whole", "--resume")
+    assert again.code == 0, again.output
+    assert "finished already" in again.output
 
 
 def test_a_second_run_of_the_same_name_is_refused(finished_run: Finished) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 import rlvr.observe
-from rlvr.observe.summary import Accuracy, StageSummary, read_summary, render_summary, write_summary
+from rlvr.observe.summary import Accuracy, StageSummary, read_summary, render_summary, summarise, write_summary
 
 STAGES = [
     StageSummary("sft", "sft", 200, 31.4, after=Accuracy(0.441, 0.398, 0.484, 512), trained_tokens=120_400),
@@ -36,6 +36,26 @@ def test_summary_reads_back(tmp_path):
     assert rl["after"] == {"value": 0.871, "low": 0.842, "high": 0.898, "num_prompts": 512}
     assert rl["phases_s"] == {"generate": 45.0, "train": 30.0}
     assert (rl["generated_tokens"], rl["trained_tokens"], rl["steps"]) == (415_232, 398_122, 60)
+
+
+def test_stages_are_summed_up_from_the_log():
+    def evaluated(accuracy: float) -> dict:
+        estimate = {"value": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1}
+        result = {"metrics": {"accuracy": estimate}, "num_prompts": 32, "seconds": 2.0}
+        return {"stage": "rl", "metrics": {"eval/accuracy": (accuracy, 1.0)}, "extra": {"evaluation": result}}
+
+    def step(tokens: float) -> dict:
+        metrics = {"step_s": (1.5, 1.0), "phase/learn_s": (0.5, 1.0), "tokens/generated": (tokens, 1.0)}
+        return {"stage": "rl", "metrics": metrics | {"trained_tokens": (tokens - 10, 1.0)}}
+
+    rows = [evaluated(0.4), step(100.0), evaluated(0.5), step(200.0), evaluated(0.6)]
+    sft, rl = summarise(rows, {"sft": "sft", "rl": "rl"})
+    assert sft == StageSummary("sft", "sft", 0, 0.0)
+    # Two steps of 1.5 s and three evaluations of 2 s; 90 + 190 trained tokens; the first and the last accuracy.
+    assert (rl.steps, rl.seconds, rl.generated_tokens, rl.trained_tokens) == (2, 9.0, 300, 280)
+    assert rl.phases_s == {"learn": 1.0}
+    assert rl.before == Accuracy(0.4, 0.4 - 0.1, 0.4 + 0.1, 32)
+    assert rl.after == Accuracy(0.6, 0.6 - 0.1, 0.6 + 0.1, 32)
 
 
 def rendered(stages: list[StageSummary], width: int = 80) -> str:
