@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,16 +27,35 @@ def split_path(name: str) -> tuple[Path, str]:
     return Path(file), attribute
 
 
+def table_names(module: str, table: str) -> list[str]:
+    """The names in a slot's dict, read from its source: a recipe is checked without importing torch."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == table:
+            assert isinstance(node.value, ast.Dict), f"{module}.{table} is no literal dict"
+            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+    raise AssertionError(f"{module} has no {table}")
+
+
+def check_name(name: str, names: Iterable[str]) -> str:
+    """Why `name` is no choice of a slot whose dict holds `names`; empty where it is, or is a path."""
+    names = sorted(names)
+    if is_path(name) or name in names:
+        return ""
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown; {hint}choose one of {', '.join(names)}, or path/to/file.py:function"
+
+
 def resolve(name: str, table: Mapping[str, T], key: str) -> T | Any:
     """The function behind a slot's choice. `key` is the dotted recipe key that the error names."""
     if is_path(name):
         return load_function(name, key)
-    if name not in table:
-        close = difflib.get_close_matches(name, table, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise RecipeError(
-            f"{key}={name!r}: unknown; {hint}choose one of {', '.join(sorted(table))}, or path/to/file.py:function"
-        )
+    fault = check_name(name, table)
+    if fault:
+        raise RecipeError(f"{key}={name!r}: {fault}")
     return table[name]
 
 

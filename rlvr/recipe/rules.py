@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from rlvr.recipe.schema import (
     SftStage,
     Source,
 )
-from rlvr.slots import is_path, split_path
+from rlvr.slots import check_name, is_path, split_path, table_names
 
 # vLLM's CPU attention kernels exist for these head sizes only.
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
@@ -144,7 +144,8 @@ def _stage(recipe: Recipe, stage: Stage) -> Iterator[Problem]:
     yield from _evaluation(stage)
     if isinstance(stage, RlStage):
         yield from _rl(stage)
-        yield from _slot(("objective", "advantage"), stage.objective.advantage)
+        advantage, names = stage.objective.advantage, table_names("rlvr.objectives.advantages", "ADVANTAGES")
+        yield from _slot(("objective", "advantage"), advantage, names)
     if stage.preset is not None and not isinstance(stage, RlStage):
         yield Problem(("preset",), stage.preset, "presets are methods of rl stages; remove it")
     if isinstance(stage, SftStage):
@@ -198,9 +199,12 @@ def _generation_fault(source: AdditionSource | CountdownSource) -> str:
     return ""
 
 
-def _slot(loc: tuple[str, ...], name: str) -> Iterator[Problem]:
+def _slot(loc: tuple[str, ...], name: str, names: Sequence[str] | None = None) -> Iterator[Problem]:
+    """A path must name a file; a name must be one of `names`, where they are known here."""
     if is_path(name) and not split_path(name)[0].is_file():
         yield Problem(loc, name, "no such file; give path/to/file.py:function")
+    elif names is not None and (fault := check_name(name, names)):
+        yield Problem(loc, name, fault)
 
 
 def _reward(stage: Stage) -> Iterator[Problem]:
