@@ -21,11 +21,12 @@ def train_rl(context: StageContext[RlStage], first_step: int) -> None:
             # Where they share the GPU, engines give it to the learner; `push` wakes them with new weights.
             context.session.rollouts.on_all("sleep")
             learnt = update(context, groups, stage_step)
+        # Before the alarms, which may end the run: then the samples are what one wants to read.
+        write_rollouts(context.run.path, context.step + 1, groups, stage.name)
         with context.clock.phase("transfer"):
             check_alarms(learnt, stage.monitor)
             context.session.push()
         context.curriculum.observe(groups)
-        write_rollouts(context.run.path, context.step + 1, groups, stage.name)
         context.finish_step(stage_step, merge([counted, learnt, account(groups, stage)]), groups)
         if context.stop_requested:
             return

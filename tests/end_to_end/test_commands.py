@@ -79,6 +79,33 @@ def test_every_recipe_rehearses(recipe: Path) -> None:
     assert "rehearses" in done.stdout
 
 
+def test_a_composed_method_rehearses(tmp_path: Path) -> None:
+    """Choices that no shipped recipe makes, together: the other engine, ZeRO-3 in bfloat16, KL in the reward against a
+    reference, a user's own reward that breaks for every thirteenth completion or so (R2: the run goes on).
+    """
+    reward = tmp_path / "mine.py"
+    reward.write_text(
+        "def length(completion, num_tokens):\n"
+        "    if sum(map(ord, completion)) % 13 == 0:\n"
+        "        raise ValueError('unlucky')\n"
+        "    return -num_tokens / 100\n"
+    )
+    done = rlvr(
+        "rehearse",
+        str(QUICKSTART),
+        "rollout.engine=transformers",
+        "rollout.dtype=bfloat16",
+        "learner.dtype=bfloat16",
+        "learner.zero_stage=3",
+        "stages.rl.preset=dr_grpo",
+        "stages.rl.objective.kl={coefficient: 0.01, estimator: k1, placement: reward}",
+        f"reward.terms.mine={{fn: {reward}:length, weight: 0.5}}",
+        "reward.on_failure={retries: 0, max_failure_rate: 0.9}",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 sft steps, 2 rl steps" in done.stdout
+
+
 def test_sigterm_saves_and_leaves_no_process(tmp_path: Path) -> None:
     """R22: the run ends after its step with a checkpoint, and every process that it started is gone."""
     arguments = ["train", str(QUICKSTART), f"runs_dir={tmp_path}", *SMALL, "stages.sft.steps=100000"]
