@@ -57,6 +57,7 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
         console.print(f"{run.path} is finished already; to train on, raise the steps of its last stage")
         return result
     trains = any(not isinstance(stage, EvalStage) for stage in recipe.stages)
+    console.print(_opening(recipe, run, trains), highlight=False, markup=False)
     with _log_file(run), open_log(recipe, run, resumed) as log, Session(recipe, run, needs_learner=trains) as session:
         position = Position.resume(resumed, session) if resumed else Position(session.model_dir)
         with _interruptible() as interrupt:
@@ -81,6 +82,15 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
     write_summary(run.path, result.stages, facts)
     console.print(render_summary(result.stages, recipe.name))
     return result
+
+
+def _opening(recipe: Recipe, run: RunDir, trains: bool) -> str:
+    """What a user reads while processes start, which takes a while."""
+    engines, learners = recipe.resources.engines.count, recipe.resources.learners.count
+    kind = recipe.stages[0].rollout.engine
+    parts = [f"{engines} {kind} engine{'s' * (engines > 1)}"]
+    parts += [f"{learners} DeepSpeed rank{'s' * (learners > 1)}"] if trains else []
+    return f"{recipe.name}: starting Ray, {' and '.join(parts)} (up to half a minute); everything goes to {run.path}/"
 
 
 def is_finished(run: RunDir, recipe: Recipe, state: RunState) -> bool:
