@@ -18,7 +18,7 @@ from rlvr.observe.progress import Progress
 from rlvr.observe.rollout_log import write_rollouts
 from rlvr.observe.run_log import RunLog
 from rlvr.recipe.schema import EvalStage, RlStage, SftStage
-from rlvr.records import Group, Prompt
+from rlvr.records import Prompt
 from rlvr.scoring.service import RewardService
 
 AnyStage = TypeVar("AnyStage", SftStage, RlStage, EvalStage)
@@ -47,8 +47,8 @@ class StageContext(Generic[AnyStage]):
     def seed(self) -> int:
         return self.session.recipe.seed
 
-    def finish_step(self, stage_step: int, metrics: Metrics, groups: Sequence[Group]) -> None:
-        """Closes a step: evaluation and checkpoint when due, then its line in the log."""
+    def finish_step(self, stage_step: int, metrics: Metrics) -> None:
+        """Closes a step: its line in the log, then evaluation and checkpoint when due (whose time no step counts)."""
         assert not isinstance(self.stage, EvalStage)
         self.step += 1
         done = stage_step + 1
@@ -103,6 +103,5 @@ class StageContext(Generic[AnyStage]):
     def save(self, stage_step: int) -> None:
         """A checkpoint of this moment."""
         assert not isinstance(self.stage, EvalStage)
-        with self.clock.phase("save"):
-            state = RunState(self.step, self.stage_index, stage_step, self.curriculum.drawn, self.session.version)
-            save_checkpoint(self.run.checkpoints, state, self.session.learner.save, self.stage.checkpoint.keep)
+        state = RunState(self.step, self.stage_index, stage_step, self.curriculum.drawn, self.session.version)
+        save_checkpoint(self.run.checkpoints, state, self.session.learner.save, self.stage.checkpoint.keep)

@@ -27,7 +27,7 @@ def train_rl(context: StageContext[RlStage], first_step: int) -> None:
             check_alarms(learnt, stage.monitor)
             context.session.push()
         context.curriculum.observe(groups)
-        context.finish_step(stage_step, merge([counted, learnt, account(groups, stage)]), groups)
+        context.finish_step(stage_step, merge([counted, learnt, account(groups, stage)]))
         if context.stop_requested:
             return
 

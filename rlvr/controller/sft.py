@@ -21,7 +21,7 @@ def train_sft(context: StageContext[SftStage], first_step: int) -> None:
         with context.clock.phase("learn"):
             batch = [demonstrations[prompt.id] for prompt in context.curriculum.draw(stage.batch_size)]
             learnt = context.session.learner.train_sft(batch)
-        context.finish_step(stage_step, learnt, [])
+        context.finish_step(stage_step, learnt)
         if context.stop_requested:
             return
 

@@ -30,6 +30,9 @@ CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 # These compare the completions of one prompt with each other; one completion alone always gets advantage 0.
 GROUP_ADVANTAGES = ("grpo", "dr_grpo", "rloo", "lite_ppo", "reinforce++_baseline")
 
+# What an engine is started with.
+ENGINE_KEYS = ("engine", "dtype", "kv_cache_gb", "gpu_memory_utilization", "enforce_eager", "prefix_caching")
+
 Stage = SftStage | RlStage | EvalStage
 
 
@@ -54,6 +57,7 @@ def problems(recipe: Recipe) -> list[Problem]:
     """Every broken rule, in the order of the recipe."""
     found = list(_model(recipe))
     found += _resources(recipe)
+    found += _engines(recipe)
     for index, stage in enumerate(recipe.stages):
         at = ("stages", index)
         found += [Problem((*at, *p.loc), p.value, p.text) for p in _stage(recipe, stage)]
@@ -136,6 +140,20 @@ def _resources(recipe: Recipe) -> Iterator[Problem]:
                 f"colocated engines and learners share their GPUs: engines take {engines.count} x "
                 f"{engines.tensor_parallel} = {engines.count * engines.tensor_parallel}; make both equal",
             )
+
+
+def _engines(recipe: Recipe) -> Iterator[Problem]:
+    """The same engines serve every stage, so what they are started with must agree."""
+    first = recipe.stages[0].rollout
+    for index, stage in enumerate(recipe.stages):
+        for name in ENGINE_KEYS:
+            value = getattr(stage.rollout, name)
+            if value != getattr(first, name):
+                text = (
+                    f"stage {recipe.stages[0].name} has {getattr(first, name)}, and one set of engines serves all "
+                    "stages; set it once, at the top level"
+                )
+                yield Problem(("stages", index, "rollout", name), value, text)
 
 
 def _stage(recipe: Recipe, stage: Stage) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ def faults(*overrides):
     [
         (["stages.rl.rollout.top_p=0.9"], "rollout.top_p=0.9: the learner scores the whole vocabulary"),
         (["rollout.top_k=50"], "command line: rollout.top_k=50: the learner scores the whole vocabulary"),
+        (["stages.rl.rollout.dtype=bfloat16"], "stage sft has float32, and one set of engines serves all stages"),
         (["rollout.min_p=0.1"], "rollout.min_p=0.1: the learner"),
         (["rollout.group_size=1"], "rollout.group_size=1: advantage 'grpo' compares the completions of a prompt"),
         # 16 x 16 = 256 rollouts; the divisors of 256 next to 3 are 2 and 4.
