@@ -113,7 +113,10 @@ def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
                 changes.append((f"{at}.{key}{name}", str(value), str(LIMITS[name])))
         return section.model_copy(update=update)
 
-    rollout = cut(stage.rollout, "rollout.", "prompts_per_step", "group_size", "max_completion_tokens")
+    rollout = cut(stage.rollout, "rollout.", "prompts_per_step", "group_size")
+    if not isinstance(stage, SftStage):
+        # A demonstration must keep its length; nothing is generated that long, see the evaluation's own limit.
+        rollout = cut(rollout, "rollout.", "max_completion_tokens")
     rollout = rollout.model_copy(
         update={
             "max_prompt_tokens": max(rollout.max_prompt_tokens, 2048),
@@ -123,7 +126,9 @@ def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
     )
     evaluation = cut(stage.evaluation, "evaluation.", "num_prompts", "num_samples")
     k = tuple(k for k in evaluation.k if k <= max(1, evaluation.num_samples))
-    evaluation = evaluation.model_copy(update={"every": 0, "max_completion_tokens": None, "k": k or (1,)})
+    evaluation = evaluation.model_copy(
+        update={"every": 0, "max_completion_tokens": LIMITS["max_completion_tokens"], "k": k or (1,)}
+    )
     update: dict[str, Any] = {
         "rollout": rollout,
         "evaluation": evaluation,
