@@ -21,7 +21,7 @@ def evaluate(
     """Evaluates on the held-out prompts of the recipe's last stage and prints every score with its interval."""
     recipe = evaluation_recipe(load_recipe(path, overrides), model)
     from rlvr.controller.evaluate import evaluate as run
-    from rlvr.controller.run import build_stage_prompts, check_golds
+    from rlvr.controller.run import check_golds, stage_prompts
     from rlvr.controller.rundir import RunDir
     from rlvr.controller.session import Session
 
@@ -30,22 +30,11 @@ def evaluate(
         tempfile.TemporaryDirectory() as scratch,
         Session(recipe, RunDir(Path(scratch)), needs_learner=False) as session,
     ):
-        _, test = build_stage_prompts(session, stage)
-        if test is None:
+        if stage.task.test is None:
             raise RecipeError("task.test: the recipe has no held-out prompts; add a `test` source to `task`")
-        rewards = session.rewards(stage)
-        check_golds(rewards, stage, None, test)
-        result, _ = run(
-            session.rollouts,
-            rewards,
-            test.prompts,
-            stage.evaluation,
-            stage.reward,
-            stage.task.template,
-            session.sampling(stage),
-            session.version,
-            recipe.seed,
-        )
+        test = stage_prompts(session, stage, stage.task.test)
+        check_golds(session.rewards(stage), stage, None, test)
+        result, _ = run(session, stage, test.prompts)
     confidence = f"{stage.evaluation.confidence:.0%}"
     table = Table(title=f"{model or recipe.name}: {result.num_prompts} prompts", title_justify="left")
     for column in ("score", "value", f"{confidence} interval"):

@@ -77,17 +77,7 @@ class StageContext(Generic[AnyStage]):
         if isinstance(self.stage, SftStage):
             # Only reinforcement learning pushes after every step.
             self.session.push()
-        result, groups = evaluate(
-            self.session.rollouts,
-            self.rewards,
-            self.test_prompts,
-            self.stage.evaluation,
-            self.stage.reward,
-            self.stage.task.template,
-            self.session.sampling(self.stage),
-            self.session.version,
-            self.seed,
-        )
+        result, groups = evaluate(self.session, self.stage, self.test_prompts)
         if isinstance(self.stage, SftStage):
             self.session.rollouts.on_all("sleep")
         self.evaluations.append((self.step, result))

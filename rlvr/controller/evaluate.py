@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from rlvr.controller.session import Session
 from rlvr.observe.statistics import bootstrap_interval, maj_at_k, pass_at_k
-from rlvr.recipe.schema import EvaluationConfig, RewardConfig, TemplateConfig
+from rlvr.recipe.schema import EvaluationConfig, Stage
 from rlvr.records import Group, Prompt, Rollout, SamplingParams, Score
 from rlvr.rollout.pool import RolloutPool
 from rlvr.scoring.service import RewardService
@@ -47,23 +48,15 @@ class EvaluationResult:
         return asdict(self)
 
 
-def evaluate(
-    pool: RolloutPool,
-    rewards: RewardService,
-    prompts: Sequence[Prompt],
-    config: EvaluationConfig,
-    reward: RewardConfig,
-    template: TemplateConfig,
-    limits: SamplingParams,
-    policy_version: int,
-    seed: int,
-) -> tuple[EvaluationResult, list[Group]]:
-    """Greedy accuracy, and avg@k, pass@k, maj@k over sampled completions.
+def evaluate(session: Session, stage: Stage, prompts: Sequence[Prompt]) -> tuple[EvaluationResult, list[Group]]:
+    """Greedy accuracy, and avg@k, pass@k, maj@k over sampled completions, of the weights that the engines hold.
 
-    `limits` carries the stop tokens and the default completion limit. A rollout whose verifier failed counts as wrong
-    here and in `failed_fraction`: accuracy must not rise because a verifier broke.
+    A rollout whose verifier failed counts as wrong here and in `failed_fraction`: accuracy must not rise because a
+    verifier broke.
     """
     started = time.monotonic()
+    config, seed = stage.evaluation, session.recipe.seed
+    pool, rewards, limits = session.rollouts, session.rewards(stage), session.sampling(stage)
     prompts = prompts[: config.num_prompts]
     max_tokens = config.max_completion_tokens or limits.max_completion_tokens
     stop = limits.stop_token_ids
@@ -71,7 +64,7 @@ def evaluate(
     sampled = SamplingParams(
         temperature=config.temperature, top_p=config.top_p, max_completion_tokens=max_tokens, stop_token_ids=stop
     )
-    term = reward.correct_term
+    term = stage.reward.correct_term
     metrics: dict[str, Estimate] = {}
     every: list[Group] = []
     if config.greedy:
@@ -84,11 +77,11 @@ def evaluate(
         metrics |= _sampled_metrics(groups, term, config, seed)
     rollouts = [rollout for group in every for rollout in group.rollouts]
     result = EvaluationResult(
-        policy_version=policy_version,
+        policy_version=session.version,
         num_prompts=len(prompts),
         num_samples=config.num_samples,
         sampling={"greedy": asdict(greedy) if config.greedy else None, "sampled": asdict(sampled)},
-        template_hash=hashlib.sha256(template.model_dump_json().encode()).hexdigest()[:16],
+        template_hash=hashlib.sha256(stage.task.template.model_dump_json().encode()).hexdigest()[:16],
         seed=seed,
         truncated_fraction=_mean([rollout.truncated for rollout in rollouts]),
         failed_fraction=_mean([bool(rollout.failures) for rollout in rollouts]),

@@ -29,7 +29,7 @@ from rlvr.observe.progress import Progress
 from rlvr.observe.run_log import RunLog, read_metrics
 from rlvr.observe.summary import StageSummary, render_summary, summarise, write_summary
 from rlvr.recipe.arithmetic import total_optimizer_steps
-from rlvr.recipe.schema import EvalStage, Recipe, RlStage, SftStage, Stage
+from rlvr.recipe.schema import EvalStage, Recipe, RlStage, SftStage, Source, Stage
 from rlvr.records import derive_seed
 from rlvr.scoring.service import RewardService
 from rlvr.tasks.prompts import PromptSet, build_prompts
@@ -120,7 +120,8 @@ class Position:
 def open_stage(
     session: Session, run: RunDir, log: RunLog, stage: Stage, index: int, position: Position, console: Console
 ) -> StageContext[Any]:
-    train, test = build_stage_prompts(session, stage)
+    train = stage_prompts(session, stage, stage.task.train)
+    test = stage_prompts(session, stage, stage.task.test) if stage.task.test else None
     if train.num_overlong:
         console.print(
             f"{stage.name}: {train.num_overlong} of {train.num_overlong + len(train.prompts)} prompts are longer than "
@@ -146,12 +147,9 @@ def open_stage(
     )
 
 
-def build_stage_prompts(session: Session, stage: Stage) -> tuple[PromptSet, PromptSet | None]:
-    """The stage's training and held-out prompts, tokenised once."""
-    template, limit = stage.task.template, stage.rollout.max_prompt_tokens
-    train = build_prompts(stage.task.train, template, session.tokenizer, limit)
-    test = build_prompts(stage.task.test, template, session.tokenizer, limit) if stage.task.test else None
-    return train, test
+def stage_prompts(session: Session, stage: Stage, source: Source) -> PromptSet:
+    """The prompts of one of the stage's sources, phrased and tokenised as the stage says."""
+    return build_prompts(source, stage.task.template, session.tokenizer, stage.rollout.max_prompt_tokens)
 
 
 def check_golds(rewards: RewardService, stage: Stage, train: PromptSet | None, test: PromptSet | None) -> None:

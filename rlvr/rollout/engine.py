@@ -64,8 +64,6 @@ class RolloutEngine(Protocol):
 
     def has_unfinished(self) -> bool: ...
 
-    def abort_all(self) -> None: ...
-
     def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
         """Copies a bucket into the running weights."""
 

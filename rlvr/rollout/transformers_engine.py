@@ -61,9 +61,6 @@ class TransformersEngine:
     def has_unfinished(self) -> bool:
         return bool(self.waiting)
 
-    def abort_all(self) -> None:
-        self.waiting.clear()
-
     @torch.inference_mode()
     def step(self) -> list[Completion]:
         """Decodes the next batch of waiting requests to its end."""

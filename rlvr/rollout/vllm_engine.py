@@ -86,9 +86,6 @@ class VllmEngine:
     def has_unfinished(self) -> bool:
         return self.engine.has_unfinished_requests()
 
-    def abort_all(self) -> None:
-        self.engine.abort_request(list(self.engine.output_processor.request_states), internal=True)
-
     def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
         self.engine.collective_rpc("rlvr_load_bucket", args=(bucket, buffer))
 

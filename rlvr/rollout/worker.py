@@ -79,13 +79,6 @@ class RolloutWorker:
     async def wake(self) -> None:
         await self._on_engine_thread(lambda engine: engine.wake())
 
-    async def abort(self) -> None:
-        """Drops every unfinished request; their callers are cancelled."""
-        await self._on_engine_thread(lambda engine: engine.abort_all())
-        for future, _ in self._waiting.values():
-            future.cancel()
-        self._waiting.clear()
-
     async def _complete(self, prompt: Prompt, seed: int, sampling: SamplingParams) -> Completion:
         if self._fatal is not None:
             raise self._fatal
