@@ -225,6 +225,11 @@ class Rollout:
         return sum(len(segment.completion_ids) for segment in self.segments)
 
     @property
+    def num_sampled_tokens(self) -> int:
+        """Tokens that the policy sampled, over all segments; the sampled eos included, observations not."""
+        return sum(sum(map(bool, segment.loss_mask)) for segment in self.segments)
+
+    @property
     def truncated(self) -> bool:
         """True when the completion hit its token limit instead of ending by itself."""
         return self.segments[-1].finish_reason == "length"

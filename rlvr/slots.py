@@ -39,14 +39,18 @@ def table_names(module: str, table: str) -> list[str]:
     raise AssertionError(f"{module} has no {table}")
 
 
+def near_miss(word: str, names: Iterable[str]) -> str:
+    """ "did you mean 'format'? " where a name is close, else empty."""
+    close = difflib.get_close_matches(word, list(names), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
 def check_name(name: str, names: Iterable[str]) -> str:
     """Why `name` is no choice of a slot whose dict holds `names`; empty where it is, or is a path."""
     names = sorted(names)
     if is_path(name) or name in names:
         return ""
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown; {hint}choose one of {', '.join(names)}, or path/to/file.py:function"
+    return f"unknown; {near_miss(name, names)}choose one of {', '.join(names)}, or path/to/file.py:function"
 
 
 def resolve(name: str, table: Mapping[str, T], key: str) -> T | Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 
 import typer
@@ -14,6 +13,7 @@ from rich.table import Table
 from rlvr.cli.errors import user_errors
 from rlvr.errors import RecipeError
 from rlvr.recipe.methods import FAMILIES, METHODS, Method, choices, recipe_stem
+from rlvr.slots import near_miss
 
 app = typer.Typer(help="List published methods, or show one.", invoke_without_command=True)
 
@@ -39,9 +39,7 @@ def show(name: str = typer.Argument(help="A name from the list.", show_default=F
     """
     with user_errors():
         if name not in METHODS:
-            close = difflib.get_close_matches(name, METHODS, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise RecipeError(f"method {name!r}: unknown; {hint}`rlvr methods` lists them")
+            raise RecipeError(f"method {name!r}: unknown; {near_miss(name, METHODS)}`rlvr methods` lists them")
         typer.echo(description(name, METHODS[name]))
 
 

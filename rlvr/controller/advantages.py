@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlvr.controller.token_spans import num_sampled
 from rlvr.errors import RlvrError
 from rlvr.objectives import group_weights
 from rlvr.objectives.advantages import ADVANTAGES
@@ -58,7 +57,7 @@ def advantage_of(objective: ObjectiveConfig, rollouts: Sequence[Rollout], baseli
     names = {name: number for number, name in enumerate(sorted({rollout.prompt.domain for rollout in rollouts}))}
     domains = torch.tensor([names[rollout.prompt.domain] for rollout in rollouts], dtype=torch.long)
     facts: dict[str, Any] = {
-        "lengths": torch.tensor([num_sampled(rollout) for rollout in rollouts]),
+        "lengths": torch.tensor([rollout.num_sampled_tokens for rollout in rollouts]),
         "domains": domains,
     }
     if baselines:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlvr.controller.advantages import advantage_of_tokens
-from rlvr.controller.token_spans import TokenSpans, num_sampled, token_spans, tokens_of
+from rlvr.controller.token_spans import TokenSpans, token_spans, tokens_of
 from rlvr.errors import RlvrError
 from rlvr.learner.batch import TrainSequence
 from rlvr.metrics import Metrics
@@ -42,7 +42,7 @@ def credits_of(rollout: Rollout, config: CreditConfig, tokenizer: Any) -> Tensor
 def worth_of(rollout: Rollout, tokenizer: Any) -> Worth:
     """The reward and its shares, with spans as positions among the sampled tokens."""
     assert rollout.reward is not None, rollout.prompt.id
-    length = num_sampled(rollout)
+    length = rollout.num_sampled_tokens
     shares = rollout.shares or [Share("", (rollout.reward,))]
     spans = _characters(shares, rollout, tokenizer) if length else None
     whole: dict[str, float] = {}

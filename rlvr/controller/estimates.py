@@ -15,7 +15,6 @@ from torch import Tensor
 
 from rlvr.controller.credit import worth_of
 from rlvr.controller.side_learner import turn_spans
-from rlvr.controller.token_spans import num_sampled
 from rlvr.objectives.credit import token_credits
 from rlvr.objectives.gae import final_values, gae, length_adaptive_lambda, turn_gae, whiten
 from rlvr.recipe.critic import CriticConfig
@@ -46,7 +45,7 @@ def estimates(
     Rewards stand at the token at which they are known. The whole of the reward stands at the last one, but for a
     rollout that is bootstrapped where it was cut: it has none yet.
     """
-    lengths = [num_sampled(rollout) for rollout in rollouts]
+    lengths = [rollout.num_sampled_tokens for rollout in rollouts]
     cut = torch.tensor([rollout.truncated and config.truncated == "bootstrap" for rollout in rollouts])
     known = [_rewards(r, bool(c), config, tokenizer) for r, c in zip(rollouts, cut, strict=True)]
     rewards = _padded(known) - _padded([torch.from_numpy(np.asarray(p, dtype=np.float64)) for p in penalties])

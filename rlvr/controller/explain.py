@@ -14,7 +14,7 @@ from rlvr.controller.batch import TRUNCATED, assemble, group_order, members_per_
 from rlvr.controller.credit import credits_of
 from rlvr.controller.estimates import Estimate
 from rlvr.controller.rundir import RunDir
-from rlvr.controller.token_spans import num_sampled, token_spans
+from rlvr.controller.token_spans import token_spans
 from rlvr.errors import RlvrError
 from rlvr.observe.rollout_log import ROLLOUTS_DIRECTORY, read_rollouts
 from rlvr.recipe.load import load_recipe
@@ -135,7 +135,7 @@ def token_credits(rows: Sequence[Row], row: Row, stage: RlStage, tokenizer: Any)
     )
     place = (row["prompt_id"], row["member"])
     index = next((i for i, rollout in enumerate(kept) if (rollout.prompt.id, rollout.member) == place), None)
-    if index is None or not num_sampled(kept[index]):
+    if index is None or not kept[index].num_sampled_tokens:
         return
     own = [sequence for sequence in sequences if sequence.rollout == index]
     advantages = [float(a) for sequence in own for a in sequence.advantage[sequence.loss_mask]]
@@ -151,7 +151,7 @@ def token_credits(rows: Sequence[Row], row: Row, stage: RlStage, tokenizer: Any)
 
 
 def _unknown(rollouts: Sequence[Rollout]) -> list[Estimate]:
-    return [Estimate(np.full(num_sampled(rollout), np.nan, dtype=np.float32)) for rollout in rollouts]
+    return [Estimate(np.full(rollout.num_sampled_tokens, np.nan, dtype=np.float32)) for rollout in rollouts]
 
 
 def rollout_of_row(row: Row) -> Rollout:

@@ -18,7 +18,6 @@ from rlvr.controller.exploring import guide_unsolved, representation_bonus
 from rlvr.controller.kl import charged, charged_by_token, token_prices
 from rlvr.controller.relabel import relabel
 from rlvr.controller.selecting import keep_selected
-from rlvr.controller.token_spans import num_sampled
 from rlvr.metrics import Metrics, merge, of_values
 from rlvr.observe.rollout_log import write_rollouts
 from rlvr.recipe.schema import RlStage
@@ -105,7 +104,7 @@ def update(context: StageContext[RlStage], groups: list[Group], stage_step: int)
 
     def token_penalties(rollouts: list[Rollout]) -> list[np.ndarray]:
         if not penalise:
-            return [np.zeros(num_sampled(rollout)) for rollout in rollouts]
+            return [np.zeros(rollout.num_sampled_tokens) for rollout in rollouts]
         prices, metrics = token_prices(learner, rollouts, objective.kl, temperature)
         paid.update(metrics)
         return prices

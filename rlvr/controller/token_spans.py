@@ -68,11 +68,6 @@ def tokens_of(share: Share, num_tokens: int, spans: TokenSpans | None) -> tuple[
     return tuple(tokens for tokens, _ in places), tuple(last for _, last in places)
 
 
-def num_sampled(rollout: Rollout) -> int:
-    """Tokens that the policy sampled, in all segments."""
-    return sum(sum(map(bool, segment.loss_mask)) for segment in rollout.segments)
-
-
 def character_spans(ids: Sequence[int], tokenizer: Any) -> tuple[list[Span], str]:
     """The characters of each token in the text that the tokens decode to, with that text; special tokens are empty.
 

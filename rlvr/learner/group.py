@@ -157,38 +157,15 @@ class LearnerGroup:
 
     def representations(self, sequences: Sequence[TrainSequence]) -> list[np.ndarray]:
         """Of each sequence, the sum of the reference's last hidden states over its loss tokens [d]; 0 without any."""
-        sums = [np.zeros(self.hidden_size, dtype=np.float32) for _ in sequences]
-        plan = self._plan(sequences, 1, 0, "token_mean", 1)
-        if plan.num_steps:
-            for rank, result in enumerate(self._on_shards(sequences, plan, "representations")):
-                used = _used(plan, rank)
-                for position, values in result:
-                    sums[used[position]] = values
-        return sums
+        return self._per_sequence(sequences, np.zeros(self.hidden_size, dtype=np.float32), "representations")
 
     def token_outputs(self, sequences: Sequence[TrainSequence]) -> list[np.ndarray]:
         """Of each sequence, the outputs at its loss tokens: scores, or logprobs less those of the reference (nats)."""
-        outputs = [np.zeros(0, dtype=np.float32) for _ in sequences]
-        plan = self._plan(sequences, 1, 0, "token_mean", 1)
-        if plan.num_steps:
-            for rank, result in enumerate(self._on_shards(sequences, plan, "token_outputs")):
-                used = _used(plan, rank)
-                for position, values in result:
-                    outputs[used[position]] = values
-        return outputs
+        return self._per_sequence(sequences, np.zeros(0, dtype=np.float32), "token_outputs")
 
     def token_kl(self, sequences: Sequence[TrainSequence], temperature: float, config: KlConfig) -> list[np.ndarray]:
         """KL(policy || reference) estimate at each loss token of each sequence (nats), as the recipe weighs it."""
-        found = [np.zeros(0) for _ in sequences]
-        plan = self._plan(sequences, 1, 0, "token_mean", 1)
-        if not plan.num_steps:
-            return found
-        results = self._on_shards(sequences, plan, "token_kl", temperature, config)
-        for rank, result in enumerate(results):
-            used = _used(plan, rank)
-            for position, kl in result:
-                found[used[position]] = kl
-        return found
+        return self._per_sequence(sequences, np.zeros(0), "token_kl", temperature, config)
 
     def move_anchor(self, decay: float) -> None:
         """Moves the reference: decay * reference + (1 - decay) * policy; 0 makes it the policy."""
@@ -267,6 +244,19 @@ class LearnerGroup:
             together=together,
             whole_groups=whole_groups,
         )
+
+    def _per_sequence(
+        self, sequences: Sequence[TrainSequence], nothing: np.ndarray, method: str, *arguments: Any
+    ) -> list[np.ndarray]:
+        """What a method of the ranks says of each sequence, in order; `nothing` for those without a loss token."""
+        found = [nothing.copy() for _ in sequences]
+        plan = self._plan(sequences, 1, 0, "token_mean", 1)
+        if plan.num_steps:
+            for rank, result in enumerate(self._on_shards(sequences, plan, method, *arguments)):
+                used = _used(plan, rank)
+                for position, values in result:
+                    found[used[position]] = values
+        return found
 
     def _on_shards(self, sequences: Sequence[TrainSequence], plan: Plan, method: str, *arguments: Any) -> list[Any]:
         shards: list[Shard] = [make_shard(sequences, plan.weights, steps) for steps in plan.ranks]

@@ -27,6 +27,20 @@ NEUTRAL_LOGIT_SETTINGS: dict[str, tuple[float | None, ...]] = {
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
+def packed_inputs(batch: MicroBatch, attention: str) -> dict[str, Any]:
+    """What a Hugging Face decoder is called with on a packed micro-batch."""
+    # use_cache=False and no mask: with either, transformers no longer sees where documents start.
+    inputs: dict[str, Any] = {
+        "input_ids": batch.input_ids,
+        "position_ids": batch.position_ids,
+        "attention_mask": None,
+        "use_cache": False,
+    }
+    if attention == "varlen_sdpa":
+        inputs["documents"] = batch.documents
+    return inputs
+
+
 class Policy(nn.Module):
     """The model under training, or a frozen reference. Its parameters' names are the model's own after `model.`."""
 
@@ -44,15 +58,7 @@ class Policy(nn.Module):
         `through_logits` takes the model's own path, [N, vocabulary] included: for the probe only. With `states` the
         first result is the last hidden states [M, d] instead, and the head is not asked.
         """
-        # use_cache=False and no mask: with either, transformers no longer sees where documents start.
-        inputs: dict[str, Any] = {
-            "input_ids": batch.input_ids,
-            "position_ids": batch.position_ids,
-            "attention_mask": None,
-            "use_cache": False,
-        }
-        if self.attention == "varlen_sdpa":
-            inputs["documents"] = batch.documents
+        inputs = packed_inputs(batch, self.attention)
         if through_logits:
             logits = self.model(**inputs).logits[0, batch.loss_positions].float() / temperature
             distribution = logits.log_softmax(-1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rlvr.errors import RecipeError
 from rlvr.learner.attention import implementation
 from rlvr.learner.batch import MicroBatch
-from rlvr.learner.policy import training_config
+from rlvr.learner.policy import packed_inputs, training_config
 from rlvr.recipe.schema import LearnerConfig
 
 
@@ -30,14 +30,7 @@ class ScalarModel(nn.Module):
 
     def forward(self, batch: MicroBatch, temperature: float, through_logits: bool = False) -> tuple[Tensor, Tensor]:
         """The scores [M] in float32, twice: the shape in which a policy answers. The other arguments change nothing."""
-        inputs: dict[str, Any] = {
-            "input_ids": batch.input_ids,
-            "position_ids": batch.position_ids,
-            "attention_mask": None,
-            "use_cache": False,
-        }
-        if self.attention == "varlen_sdpa":
-            inputs["documents"] = batch.documents
+        inputs = packed_inputs(batch, self.attention)
         hidden = self.model.base_model(**inputs).last_hidden_state[0, batch.loss_positions]
         scores = self.model.score(hidden)[:, 0].float()
         return scores, scores.detach()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rlvr.metrics import Metrics
-from rlvr.records import Group, Rollout
+from rlvr.records import Group
 
 # The order in which a step loses tokens; a reason not named here follows, in alphabetical order.
 REASONS = (
@@ -64,7 +64,7 @@ def waterfall(groups: Iterable[Group]) -> Waterfall:
     for group in groups:
         flat = len({rollout.reward for rollout in group.rollouts if rollout.dropped in IN_THE_BASELINE}) <= 1
         for rollout in group.rollouts:
-            tokens = num_sampled_tokens(rollout)
+            tokens = rollout.num_sampled_tokens
             generated += tokens
             if rollout.dropped:
                 lost[rollout.dropped] = lost.get(rollout.dropped, 0) + tokens
@@ -73,8 +73,3 @@ def waterfall(groups: Iterable[Group]) -> Waterfall:
                 no_signal += tokens if flat else 0
     order = [*REASONS, *sorted(set(lost) - set(REASONS))]
     return Waterfall(generated, {reason: lost.get(reason, 0) for reason in order}, trained, no_signal)
-
-
-def num_sampled_tokens(rollout: Rollout) -> int:
-    """Tokens that the policy sampled, over all segments; the sampled eos included."""
-    return sum(sum(map(bool, segment.loss_mask)) for segment in rollout.segments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from typing import Annotated, Any, Union
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 from rlvr.recipe.marks import Node, did_you_mean
 from rlvr.recipe.presets import PRESETS
 from rlvr.recipe.schema import Recipe, RlStage
+from rlvr.slots import near_miss
 
 Loc = tuple[int | str, ...]
 
@@ -67,8 +67,7 @@ def _message(fault: ErrorDetails, tree: Node, root: type[BaseModel]) -> str:
         hint = did_you_mean(tag, expected)
         return f"{describe(tree, (*loc, discriminator))}: unknown {discriminator}; {hint} ({', '.join(expected)})"
     if kind == "literal_error" and loc[-1] == "preset" and isinstance(fault["input"], str):
-        close = difflib.get_close_matches(fault["input"], PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = near_miss(fault["input"], PRESETS)
         return f"{describe(tree, loc)}: no method has choices by this name; {hint}`rlvr methods` lists them"
     expectation = fault["msg"].replace("Input should be", "expected").replace("Value error, ", "")
     expectation = expectation[0].lower() + expectation[1:]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 
 from rlvr.recipe.reward import NoiseConfig, RewardConfig
-from rlvr.slots import is_path
+from rlvr.slots import is_path, near_miss
 
 Fault = tuple[tuple[str, ...], object, str]
 """Where (a path below `reward`), the value there, the fault with its remedy."""
@@ -57,6 +56,4 @@ def _appeals(reward: RewardConfig, noise: NoiseConfig) -> Iterator[Fault]:
 
 
 def _choose(name: str, terms: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, terms, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}the terms are {', '.join(terms)}"
+    return f"{near_miss(name, terms)}the terms are {', '.join(terms)}"

@@ -34,15 +34,9 @@ EXECUTORS = ("asyncio_", "ThreadPoolExecutor")  # threads of pools that librarie
 
 def main(fd: int, parent_pid: int) -> None:
     """Imports the functions, then serves requests until the parent closes its end."""
-    _die_with(parent_pid)
-    _keep_log()
     channel = socket.socket(fileno=fd)
-    spec = _receive(channel)
-    if spec is None:
-        return
-    terms = _load(spec, channel)
-    if terms is not None:
-        _work(channel, spec, terms)
+    if loaded := _start(channel, parent_pid):
+        _work(channel, *loaded)
 
 
 def template(fd: int, parent_pid: int) -> None:
@@ -52,14 +46,9 @@ def template(fd: int, parent_pid: int) -> None:
     single thread, which is why it says so and runs no function itself. It keeps its dead children unreaped until the
     parent has read their status, so that no other process can have been given their ids meanwhile.
     """
-    _die_with(parent_pid)
-    _keep_log()
     control = socket.socket(fileno=fd)
-    spec = _receive(control)
-    if spec is None:
-        return
-    terms = _load(spec, control)
-    if terms is None:
+    loaded = _start(control, parent_pid)
+    if loaded is None:
         return
     _send(control, {"threads": len(os.listdir("/proc/self/task"))})
     own_pid = os.getpid()
@@ -73,7 +62,7 @@ def template(fd: int, parent_pid: int) -> None:
             if not pid:
                 control.close()
                 _become_worker(own_pid, fds[1])
-                _work(socket.socket(fileno=fds[0]), spec, terms)
+                _work(socket.socket(fileno=fds[0]), *loaded)
                 os._exit(0)
             for descriptor in fds:
                 os.close(descriptor)
@@ -81,6 +70,15 @@ def template(fd: int, parent_pid: int) -> None:
         else:
             flags = os.WEXITED | os.WNOHANG | (os.WNOWAIT if command == PEEK else 0)
             _send(control, {"status": _status(pid, flags)})
+
+
+def _start(channel: socket.socket, parent_pid: int) -> tuple[dict[str, Any], dict[str, Term]] | None:
+    """The spec that the parent sends, with its functions; None where it has gone, or one does not import."""
+    _die_with(parent_pid)
+    _keep_log()
+    spec = _receive(channel)
+    terms = None if spec is None else _load(spec, channel)
+    return None if terms is None else (spec, terms)
 
 
 def _status(pid: int, flags: int) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -179,8 +178,7 @@ def signature_problems(term: RewardTerm, columns: Collection[str] | None = None)
             for parameter, value in term.params.items()
         ]
     if not slots.is_path(term.fn) and term.fn not in FUNCTIONS:
-        close = difflib.get_close_matches(term.fn, (*FUNCTIONS, *MODEL_FUNCTIONS), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = slots.near_miss(term.fn, (*FUNCTIONS, *MODEL_FUNCTIONS))
         known = ", ".join(sorted((*FUNCTIONS, *MODEL_FUNCTIONS)))
         return [f"fn={term.fn!r}: unknown; {hint}choose one of {known}, or path/to/file.py:function"]
     file, name = _location(term.fn)
@@ -225,8 +223,7 @@ def _other_names(module: ast.Module) -> set[str]:
 
 
 def _no_such_function(fn: str, file: Path, name: str, functions: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, functions, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = slots.near_miss(name, functions)
     return f"fn={fn!r}: {file.name} defines no function {name!r}; {hint}it defines {sorted(functions)}"
 
 
@@ -264,8 +261,7 @@ def _mismatches(term: RewardTerm, signature: Signature, columns: Collection[str]
     if not signature.takes_any:
         for parameter, value in term.params.items():
             if parameter not in signature.names:
-                close = difflib.get_close_matches(parameter, signature.names, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
+                hint = slots.near_miss(parameter, signature.names)
                 problems.append(f"{parameter}={value!r}: unknown parameter; {hint}the function is {listed}")
         if not OF_COMPLETION & set(signature.names):
             problems.append(

@@ -119,8 +119,9 @@ class RewardTotal:
 
 def sample_of(rollout: Rollout) -> Sample:
     """What an expression reads of a rollout."""
-    length = sum(sum(segment.loss_mask) for segment in rollout.segments)
-    return Sample(rollout.outcomes, length, rollout.sampling.max_completion_tokens, rollout.truncated)
+    return Sample(
+        rollout.outcomes, rollout.num_sampled_tokens, rollout.sampling.max_completion_tokens, rollout.truncated
+    )
 
 
 def _settle(rollout: Rollout, evaluation: Evaluation) -> None:

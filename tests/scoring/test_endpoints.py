@@ -6,7 +6,7 @@ from rlvr.recipe.schema import FailurePolicy, RewardConfig, RewardTerm
 from rlvr.records import Score
 from rlvr.scoring.endpoints import endpoints_of
 from rlvr.scoring.pool import RewardPool
-from tests.rewards.judging.scripted import Reply, ScriptedServer, user_text
+from tests.rewards.judging.scripted import Reply, serving, user_text
 
 
 def config(url, term=None, timeout_s=20.0, retries=0, **model):
@@ -19,15 +19,8 @@ def config(url, term=None, timeout_s=20.0, retries=0, **model):
 
 @pytest.fixture
 def serve():
-    servers = []
-
-    def start(script):
-        servers.append(ScriptedServer(script if callable(script) else lambda body: script))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+    with serving() as start:
+        yield start
 
 
 def scored(config, completions, processes=2, endpoints=None):

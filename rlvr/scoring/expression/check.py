@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlvr.scoring.expression.errors import ExpressionError, did_you_mean
+from rlvr.scoring.expression.errors import ExpressionError
 from rlvr.scoring.expression.messages import GATE_PLACE, NESTED, literal_fault, shortened, step_fault, steps_name
 from rlvr.scoring.expression.scope import TOTAL, Scope, is_reference
 from rlvr.scoring.expression.signatures import (
@@ -35,6 +35,7 @@ from rlvr.scoring.expression.syntax import (
     unparse,
     walk,
 )
+from rlvr.slots import near_miss
 
 FEW_NAMES = 12
 
@@ -135,7 +136,7 @@ class _Checker:
         known = [*self.scope.terms, *(n for n in self.scope.roots if n != TOTAL), *FACTS]
         pool = [*REFERENCES, *FUNCTIONS] if "." in name else known
         listed = f"the names are {', '.join(known)}" if len(known) <= FEW_NAMES else "it is no term, definition or fact"
-        return self.add(f"unknown name {name!r}; {did_you_mean(name, pool)}{listed}", node)
+        return self.add(f"unknown name {name!r}; {near_miss(name, pool)}{listed}", node)
 
     def call(self, node: Call, gate: bool, inside: bool) -> str:
         name = node.function
@@ -143,7 +144,7 @@ class _Checker:
             if name in self.scope.terms or name in self.scope.roots or name in FACTS or name in REFERENCES:
                 return self.add(f"{name} is no function; write it without parentheses", node)
             pool = [known for known in FUNCTIONS if ("." in known) == ("." in name)]
-            return self.add(f"unknown function {name!r}; {did_you_mean(name, pool)}known: {', '.join(pool)}", node)
+            return self.add(f"unknown function {name!r}; {near_miss(name, pool)}known: {', '.join(pool)}", node)
         signature = FUNCTIONS[name]
         for key, value in node.named:
             if key not in signature.named:

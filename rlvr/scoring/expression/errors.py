@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from rlvr.errors import RecipeError
 
 MAX_LINE = 200
@@ -35,9 +32,3 @@ def caret(text: str, start: int, end: int) -> str:
         line, column = line[cut : cut + MAX_LINE], column - cut
         width = max(1, min(width, len(line) - column))
     return f"    {line}\n    {' ' * column}{'^' * width}"
-
-
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """ "did you mean 'format'? " for a near miss, else empty."""
-    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}? " if close else ""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from rlvr.recipe.reward import OutcomeTable, RewardConfig
 from rlvr.scoring.expression.check import faults
-from rlvr.scoring.expression.errors import ExpressionError, did_you_mean
+from rlvr.scoring.expression.errors import ExpressionError
 from rlvr.scoring.expression.parse import parse
 from rlvr.scoring.expression.scope import TOTAL, Scope
 from rlvr.scoring.expression.signatures import NUMBER, RESERVED, STEPS, TABLE
 from rlvr.scoring.expression.syntax import Call, Name, Neg, Node, Number, Product, Sum, is_gate, unparse, walk
+from rlvr.slots import near_miss
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -134,7 +135,7 @@ def _table_faults(config: RewardConfig) -> list[Fault]:
     if config.table is None or config.table.of is None or config.table.of in config.terms:
         return []
     of = config.table.of
-    hint = did_you_mean(of, config.terms)
+    hint = near_miss(of, config.terms)
     return [Fault(("table", "of"), f"names no term; {hint}the terms are {', '.join(config.terms)}")]
 
 

@@ -2,17 +2,10 @@
 
 import pytest
 
-from tests.rewards.judging.scripted import ScriptedServer
+from tests.rewards.judging.scripted import serving
 
 
 @pytest.fixture
 def serve():
-    servers = []
-
-    def start(script):
-        servers.append(ScriptedServer(script if callable(script) else lambda body: script))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+    with serving() as start:
+        yield start

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -117,3 +118,17 @@ def quoted(body: dict, label: str) -> str:
     found = re.search(rf"<{label} ([0-9a-f]{{16}})>\n(.*?)\n?</{label} \1>", user_text(body), re.DOTALL)
     assert found, user_text(body)
     return found[2]
+
+
+@contextmanager
+def serving():
+    """A function that starts a server for a script (a reply, or a function of the request); all end with the block."""
+    servers = []
+
+    def start(script):
+        servers.append(ScriptedServer(script if callable(script) else lambda body: script))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
