@@ -21,6 +21,10 @@ from rlvr.recipe.objective import KlConfig as KlConfig
 from rlvr.recipe.objective import ObjectiveConfig as ObjectiveConfig
 from rlvr.recipe.optimizer import OptimizerConfig as OptimizerConfig
 from rlvr.recipe.policy_losses import ClipLoss as ClipLoss
+from rlvr.recipe.resources import EngineResources as EngineResources
+from rlvr.recipe.resources import LearnerResources as LearnerResources
+from rlvr.recipe.resources import ResourcesConfig as ResourcesConfig
+from rlvr.recipe.resources import RewardResources as RewardResources
 from rlvr.recipe.reward import FailurePolicy as FailurePolicy
 from rlvr.recipe.reward import OutcomeTable as OutcomeTable
 from rlvr.recipe.reward import RewardConfig as RewardConfig
@@ -278,51 +282,6 @@ class MonitorConfig(Section):
         "weights in that format while the learner works).",
     )
     tensorboard: bool = Field(True, description="Write event files under the run directory.")
-
-
-class EngineResources(Section):
-    """Rollout workers."""
-
-    count: int = Field(1, ge=1, description="Independent engines.")
-    tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
-    threads: int = Field(1, ge=1, description="OpenMP threads of a CPU engine.")
-
-
-class LearnerResources(Section):
-    """Learner ranks."""
-
-    count: int = Field(1, ge=1, description="Data-parallel ranks, one GPU each where there are GPUs.")
-    threads: int = Field(1, ge=1, description="OpenMP threads of a rank.")
-
-
-class RewardResources(Section):
-    """Reward workers."""
-
-    count: int = Field(1, ge=1, description="Ray actors.")
-    processes: int = Field(2, ge=1, description="Killable processes of each.")
-
-
-class ResourcesConfig(Section):
-    """What runs where."""
-
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes GPUs where Ray sees any.")
-    placement: Literal["separate", "colocated"] = Field(
-        "separate", description="Engines and learners on disjoint GPUs, or on the same (engines sleep while learning)."
-    )
-    engines: EngineResources = EngineResources()
-    learners: LearnerResources = LearnerResources()
-    rewards: RewardResources = RewardResources()
-    ray_address: str | None = Field(
-        None, description="Join this Ray cluster (`auto` finds a local one); null starts one."
-    )
-    transfer: Literal["auto", "host", "nccl", "ipc"] = Field(
-        "auto",
-        description="How weights reach the engines: through host memory, NCCL between disjoint GPUs, or CUDA IPC on "
-        "shared ones; auto chooses by placement.",
-    )
-    transfer_bucket_mb: int = Field(256, ge=1, description="Size cap of a weight-transfer bucket, MiB.")
-    start_timeout_s: float = Field(300.0, gt=0, description="Deadline for actors to be placed and ready.")
-    step_timeout_s: float = Field(1800.0, gt=0, description="Deadline of any one wait during training.")
 
 
 # --- stages ----------------------------------------------------------------------------------------------------------
