@@ -5,7 +5,7 @@ Legend: N = tokens of the packed row, M = its loss tokens, d = hidden size.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from rlvr.errors import RecipeError
 from rlvr.learner.attention import Documents, implementation
 from rlvr.learner.batch import MicroBatch
 from rlvr.learner.logprobs import LogprobHead
-from rlvr.recipe.schema import LearnerConfig
+
+if TYPE_CHECKING:
+    from rlvr.recipe.schema import LearnerConfig
 
 # Settings by which models of transformers bend their logits after the head; at these values they do nothing.
 NEUTRAL_LOGIT_SETTINGS: dict[str, tuple[float | None, ...]] = {
