@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rlvr.errors import RecipeError
+from rlvr.recipe.auxiliary import TeacherConfig
 from rlvr.recipe.load import load_recipe
 from rlvr.recipe.rules import check as check_rules
 from rlvr.recipe.schema import (
@@ -198,6 +199,11 @@ def _shrink_models(stage: Stage, scratch: Path, changes: list[Change]) -> Stage:
         update["objective"] = stage.objective.model_copy(update={"critic": tiny})
         shown = critic.path or "the policy's weights"
         changes.append((f"stages.{stage.name}.objective.critic", shown, "a tiny random model on CPU"))
+    teacher = stage.objective.teacher if isinstance(stage, RlStage) else None
+    if isinstance(stage, RlStage) and teacher is not None and teacher.path is not None:
+        own = update.get("objective", stage.objective)
+        update["objective"] = own.model_copy(update={"teacher": TeacherConfig(path=str(scratch / "model"))})
+        changes.append((f"stages.{stage.name}.objective.teacher", teacher.path, "the rehearsal's own model"))
     return stage.model_copy(update=update)
 
 

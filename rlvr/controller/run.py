@@ -69,9 +69,9 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
             for index, stage in enumerate(recipe.stages):
                 exported = _export_dir(run, recipe, index)
                 if resumed and index < resumed[1].stage_index:
-                    position.model_dir = str(exported) if exported else position.model_dir
                     continue
                 context = open_stage(session, run, log, stage, index, position, console)
+                position.model_dir = starting_weights(run, recipe, index, session.model_dir)
                 interrupt.append(context)
                 _run_stage(context, position, exported)
                 result.evaluations += context.evaluations
@@ -201,7 +201,6 @@ def _run_stage(context: StageContext[Any], position: Position, exported: Path | 
             train_sft(context, first_step)
     if exported is not None and not context.stop_requested:
         export_verified(session.learner, exported)
-        position.model_dir = str(exported)
         critic = session.critic(stage)
         if critic:
             critic.export(context.run.critic_export(stage.name))
@@ -224,8 +223,9 @@ def prepare_learner(context: StageContext[Any], position: Position) -> int:
         reference=isinstance(stage, RlStage) and needs_reference(stage.objective),
         trust_remote_code=session.recipe.model.trust_remote_code,
     )
-    if isinstance(stage, RlStage) and stage.objective.teacher is not None:
-        session.learner.load_teacher(stage.objective.teacher.path)
+    teacher = stage.objective.teacher if isinstance(stage, RlStage) else None
+    if teacher is not None:
+        session.learner.load_teacher(teacher.path or context.run.stage_export(str(teacher.from_stage)))
     side_models = session.side_models(stage, position.model_dir)
     critic = session.critic(stage, position.model_dir)
     first_step = 0
@@ -251,7 +251,10 @@ def prepare_learner(context: StageContext[Any], position: Position) -> int:
 
 
 def starting_weights(run: RunDir, recipe: Recipe, index: int, model_dir: str) -> str:
-    """The weights that stage `index` started from: what the last stage before it that trains left, else the model."""
+    """What stage `index` starts from: what `start_from`, else the last stage that trained, left; else the model."""
+    stage = recipe.stages[index]
+    if not isinstance(stage, EvalStage) and stage.start_from is not None:
+        return str(run.stage_export(stage.start_from))
     before = [_export_dir(run, recipe, i) for i in range(index)]
     return str(next((path for path in reversed(before) if path is not None), model_dir))
 

@@ -98,7 +98,10 @@ class Balance(Section):
 class TeacherConfig(Section):
     """The frozen model that `distillation` learns from; it shares the policy's tokenizer."""
 
-    path: str = Field(description="Local directory or hub id of a Hugging Face causal language model.")
+    path: str | None = Field(None, description="Local directory or hub id of a Hugging Face causal language model.")
+    from_stage: str | None = Field(
+        None, description="Instead of `path`: name of the earlier stage of this run whose weights teach."
+    )
 
 
 SftMix.model_rebuild()

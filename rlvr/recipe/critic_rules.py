@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from rlvr.recipe.arithmetic import critic_optimizer_steps, divisors_near
 from rlvr.recipe.credit import CreditConfig
 from rlvr.recipe.critic import CriticConfig
-from rlvr.recipe.schema import RlStage, Stage
+from rlvr.recipe.schema import RlStage
 
 Fault = tuple[tuple[str | int, ...], Any, str]
 GAE = "gae"  # the advantage that a critic gives
@@ -32,18 +32,6 @@ def critic_faults(stage: RlStage) -> Iterator[Fault]:
         yield ("critic", "truncated"), "bootstrap", text
     yield from (((("critic", *loc)), value, text) for loc, value, text in _frozen_faults(critic))
     yield from (((("critic", *loc)), value, text) for loc, value, text in _step_faults(stage, critic))
-
-
-def origin_faults(stages: Sequence[Stage], index: int) -> Iterator[Fault]:
-    """The same for `critic.from_stage`: an earlier stage must leave a critic."""
-    stage = stages[index]
-    wanted = stage.objective.critic.from_stage if isinstance(stage, RlStage) and stage.objective.critic else None
-    if wanted is None:
-        return
-    leave = [s.name for s in stages[:index] if isinstance(s, RlStage) and critic_optimizer_steps(s)]
-    if wanted not in leave:
-        have = f"those before this one that do: {', '.join(leave)}" if leave else "none before this one does"
-        yield ("critic", "from_stage"), wanted, f"names no stage that trains a critic; {have}"
 
 
 def _frozen_faults(critic: CriticConfig) -> Iterator[Fault]:

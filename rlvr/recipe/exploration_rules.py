@@ -43,9 +43,13 @@ def auxiliary_faults(stage: RlStage, group_loss: bool) -> Iterator[Fault]:
         if count > 1:
             yield ("auxiliary",), name, f"stands there {count} times; add up the coefficients"
     if names["distillation"] and objective.teacher is None:
-        yield ("teacher",), None, "the term distillation needs it: {path: ...}"
-    if objective.teacher is not None and not names["distillation"]:
-        yield ("teacher",), objective.teacher.path, "only the term distillation asks it; add that, or remove teacher"
+        yield ("teacher",), None, "the term distillation needs it: {path: ...} or {from_stage: ...}"
+    if objective.teacher is not None:
+        given = objective.teacher.path, objective.teacher.from_stage
+        if not names["distillation"]:
+            yield ("teacher",), given[0] or given[1], "only the term distillation asks it; add that, or remove teacher"
+        if (given[0] is None) == (given[1] is None):
+            yield ("teacher",), None, "give exactly one of path and from_stage"
     for term in objective.auxiliary:
         if isinstance(term, SftMix):
             yield from _mix_faults(stage, term, group_loss)

@@ -13,13 +13,14 @@ from rlvr.errors import RecipeError
 from rlvr.recipe.advantage_rules import advantage_faults, kl_faults
 from rlvr.recipe.arithmetic import divisors_near
 from rlvr.recipe.credit_rules import credit_faults
-from rlvr.recipe.critic_rules import GAE, origin_faults
+from rlvr.recipe.critic_rules import GAE
 from rlvr.recipe.exploration_rules import rollout_faults
 from rlvr.recipe.judge_rules import judge_faults
 from rlvr.recipe.model_rules import model_faults
 from rlvr.recipe.noise_rules import noise_faults
 from rlvr.recipe.objective_rules import objective_faults
 from rlvr.recipe.schema import (
+from rlvr.recipe.origin_rules import origin_faults
     AdditionSource,
     CountdownSource,
     CustomSource,

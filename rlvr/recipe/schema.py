@@ -292,6 +292,9 @@ class StageBase(Section):
 
     name: str = Field(description="Unique in the recipe; defaults to the kind.")
     preset: PresetName | None = Field(
+START_FROM = "Name of the earlier stage whose weights this one starts from; null: the one before it that trains."
+
+
         None, description="Named method (`rlvr methods`) whose slot choices stand under those written in the recipe."
     )
     task: TaskConfig
@@ -310,6 +313,7 @@ class SftStage(StageBase):
     learner: LearnerConfig
     checkpoint: CheckpointConfig
 
+    start_from: str | None = Field(None, description=START_FROM)
 
 class RlStage(StageBase):
     """Reinforcement learning with verifiable rewards."""
@@ -320,6 +324,7 @@ class RlStage(StageBase):
     learner: LearnerConfig
     checkpoint: CheckpointConfig
 
+    start_from: str | None = Field(None, description=START_FROM)
 
 class EvalStage(StageBase):
     """Evaluation of the weights as they stand."""

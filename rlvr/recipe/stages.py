@@ -145,8 +145,8 @@ _DATASETS = (("task", "train", "dataset"), ("task", "test", "dataset"))
 
 def _names_path(text: str, keys: tuple[str, ...]) -> bool:
     side_model = keys[2:4] == ("reward", "models") and keys[5:] == ("path",)
-    critic = keys[2:] == ("objective", "critic", "path")
-    if keys == ("model", "path") or side_model or critic or keys[2:] in _DATASETS:
+    beside = keys[2:] in (("objective", "critic", "path"), ("objective", "teacher", "path"))
+    if keys == ("model", "path") or side_model or beside or keys[2:] in _DATASETS:
         return text.startswith(("./", "../", "/", "~")) or text in (".", "..")
     if keys[2:] in (("task", "train", "path"), ("task", "test", "path")):
         return True

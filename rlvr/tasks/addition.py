@@ -17,7 +17,10 @@ CHARACTERS = "0123456789+=, \\boxed{}"
 
 
 def rows(source: AdditionSource) -> list[Row]:
-    """Rows of {prompt, answer, solution, operands}. a+b and b+a always fall into the same split."""
+    """Rows of {prompt, answer, solution, hint, operands}; the hint is the first step of the solution.
+
+    a+b and b+a always fall into the same split.
+    """
     low, high = 10 ** (source.digits - 1) if source.digits > 1 else 0, 10**source.digits - 1
 
     def draw(rng: random.Random) -> tuple[Hashable, Hashable, Callable[[], Row]]:
@@ -28,7 +31,9 @@ def rows(source: AdditionSource) -> list[Row]:
 
 
 def _row(a: int, b: int) -> Row:
-    return {"prompt": f"{a}+{b}=", "answer": str(a + b), "solution": worked_solution(a, b), "operands": [a, b]}
+    solution = worked_solution(a, b)
+    hint = solution.partition(" ")[0].partition(",")[0]
+    return {"prompt": f"{a}+{b}=", "answer": str(a + b), "solution": solution, "hint": hint, "operands": [a, b]}
 
 
 def worked_solution(a: int, b: int) -> str:

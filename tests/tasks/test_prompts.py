@@ -45,7 +45,8 @@ def test_prompts_carry_what_the_row_knows():
     assert (prompt.text, prompt.answer, prompt.domain) == (f"{a}+{b}=", str(a + b), "default")
     assert demonstration.endswith(f"\\boxed{{{a + b}}}")
     assert built.num_overlong == 0
-    assert set(prompt.columns) == {"operands"}
+    assert prompt.columns["hint"] == f"{a % 10}+{b % 10}={a % 10 + b % 10}"
+    assert set(prompt.columns) == {"hint", "operands"}
 
 
 def test_the_template_wraps_the_question():

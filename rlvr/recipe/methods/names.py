@@ -46,6 +46,8 @@ PresetName = Literal[
     "skywork_or1",
     "representation_exploration",
     "pods",
+    "kdrl",
+    "guide_grpo",
     "amft",
     "tis",
     "icepop",

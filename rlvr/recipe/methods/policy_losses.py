@@ -195,17 +195,30 @@ POLICY_LOSSES: dict[str, Method] = {
         "Xu et al. 2025",
         "2506.02208",
         ("auxiliary", "teacher"),
-        "GRPO + beta_t * k2 to a teacher on the policy's tokens, beta_t from 5e-3 to 1e-3",
-        planned="a recipe with a teacher that shares the policy's tokenizer; the term distillation exists",
+        "GRPO + beta_t * k2 to a teacher on the policy's tokens, beta_t = max(5e-3 - 5e-5 t, 1e-3); no reference",
+        objective(
+            "grpo",
+            auxiliary=[
+                {
+                    "name": "distillation",
+                    "coefficient": 0.005,
+                    "anneal": {"end": 0.001, "steps": 80},
+                    "mask": "all",
+                }
+            ],
+        ),
+        deviations=(
+            "The paper's reward-guided masks are mask: response (wrong completions) and mask: group (unsolved groups).",
+        ),
     ),
     "guide_grpo": Method(
         "Guide-GRPO",
         "Nath et al. 2025",
         "2506.13923",
         ("rollout",),
-        "where all completions fail, others are drawn with a hint; their ratio is to the hinted policy",
-        planned="a recipe with rows that have hints; rollout.hints exists",
-        unverified=("how many guided completions are mixed in",),
+        "where all completions fail, others get a hint and train without it: ratio p(y | x) / p_old(y | x, hint)",
+        {**objective("grpo"), "rollout": {"hints": {"column": "hint", "completions": 4}}},
+        unverified=("rollout.hints.completions",),
     ),
     "amft": Method(
         "Adaptive mix of SFT and RL (an experiment: the paper is withdrawn)",
