@@ -38,9 +38,10 @@ def rows(source: ProgramRepairSource) -> list[Row]:
         right = program_of(operations, variable)
         wrong, kinds = _broken(right, source, rng)
         arguments = sorted(rng.sample(range(MAX_ARGUMENT + 1), source.num_tests))
-        values = [run(right, argument) for argument in arguments]
+        values = run(right, arguments)
         tests = [[argument, value] for argument, value in zip(arguments, values, strict=True) if value is not None]
-        passing = sum(run(wrong, argument) == value for argument, value in tests) / len(tests)
+        got = run(wrong, [argument for argument, _ in tests])
+        passing = sum(result == value for result, (_, value) in zip(got, tests, strict=True)) / len(tests)
         if passing == 1.0:
             return None
         return operations, tuple(wrong), partial(_row, right, wrong, tests, passing, kinds)
@@ -60,13 +61,20 @@ def numbered(lines: Sequence[str]) -> str:
     return "\n".join(f"{number} {line}" for number, line in enumerate(lines, 1))
 
 
-def run(lines: Sequence[str], argument: int) -> int | None:
-    """The value of a program made here, None where it raises. Never for code that a model wrote."""
+def run(lines: Sequence[str], arguments: Sequence[int]) -> list[int | None]:
+    """The values of a program made here, None where it raises. Never for code that a model wrote."""
     names: dict[str, Callable[[int], int]] = {}
     try:
         exec("\n".join(lines), {}, names)  # arithmetic that this file wrote
-        return next(iter(names.values()))(argument)
-    except (SyntaxError, NameError):
+    except SyntaxError:
+        return [None] * len(arguments)
+    return [_value(next(iter(names.values())), argument) for argument in arguments]
+
+
+def _value(function: Callable[[int], int], argument: int) -> int | None:
+    try:
+        return function(argument)
+    except NameError:
         return None
 
 

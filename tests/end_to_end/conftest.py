@@ -25,6 +25,8 @@ SMALL = [
     "checkpoint.keep=100",
     "stages.sft.checkpoint.every=0",
 ]
+# Where what is tested does not hang on their number: a second one takes 10 s of two cores to start.
+ONE_ENGINE = "resources.engines.count=1"
 
 
 @dataclass(frozen=True)

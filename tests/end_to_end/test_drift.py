@@ -18,7 +18,7 @@ from rlvr.errors import RunStopped
 from rlvr.metrics import means
 from rlvr.recipe.load import load_recipe
 from rlvr.transfer.buckets import Bucket, pack
-from tests.end_to_end.conftest import QUICKSTART, SMALL
+from tests.end_to_end.conftest import ONE_ENGINE, QUICKSTART, SMALL
 
 FLAT = ["learner.optimizer.lr=0", "evaluation.at_start=false", "evaluation.at_end=false", "monitor.tensorboard=false"]
 
@@ -26,7 +26,7 @@ FLAT = ["learner.optimizer.lr=0", "evaluation.at_start=false", "evaluation.at_en
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StageContext[Any]]:
     """The RL stage of the quickstart over random weights, with lr=0, ready for its first step."""
-    recipe = load_recipe(QUICKSTART, [*SMALL, *FLAT, f"runs_dir={tmp_path_factory.mktemp('drift')}"])
+    recipe = load_recipe(QUICKSTART, [*SMALL, *FLAT, ONE_ENGINE, f"runs_dir={tmp_path_factory.mktemp('drift')}"])
     recipe = recipe.model_copy(update={"stages": recipe.stages[1:]})
     run = open_run_dir(recipe, "refuse")
     with open_log(recipe, run, None) as log, Session(recipe, run) as session:

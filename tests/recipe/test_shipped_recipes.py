@@ -19,6 +19,7 @@ def test_it_is_consistent_and_its_resolved_form_reads_back(path, tmp_path):
         recipe = check(path, console=Console(file=shown, width=140))
     text = (tmp_path / "shown.txt").read_text()
     assert recipe.name in text
+    assert "The recipe is consistent" in text
     assert recipe.description, "one line for `rlvr check`"
     for stage in recipe.stages:
         assert f"stage {stage.name}" in text

@@ -16,7 +16,7 @@ def test_programs_do_what_their_names_say() -> None:
     """add3_mul2(4) = (4+3)*2 = 14."""
     lines = program_of((("add", 3), ("mul", 2)), "x")
     assert lines == ["def add3_mul2(x):", " x=x+3", " x=x*2", " return x"]
-    assert run(lines, 4) == 14
+    assert run(lines, [4]) == [14]
     assert numbered(lines[:2]) == "1 def add3_mul2(x):\n2  x=x+3"
 
 
@@ -27,9 +27,10 @@ def test_rows_are_faulty_in_as_many_lines_as_asked(bug: str, num_bugs: int) -> N
         right, wrong = row["answer"].split("\n"), row["program"].split("\n")
         assert sum(a != b for a, b in zip(right, wrong, strict=True)) == num_bugs
         assert row["bugs"] == [bug] * num_bugs
-        assert [run(right, argument) for argument, _ in row["tests"]] == [value for _, value in row["tests"]]
-        passing = [run(wrong, argument) == value for argument, value in row["tests"]]
-        assert row["passing"] == sum(passing) / 3 < 1
+        arguments, values = zip(*row["tests"], strict=True)
+        assert run(right, arguments) == list(values)
+        passed = [got == value for got, value in zip(run(wrong, arguments), values, strict=True)]
+        assert row["passing"] == sum(passed) / 3 < 1
         if bug in ("variable", "syntax"):
             assert row["passing"] == 0
         assert row["prompt"] == numbered(wrong) + "\n>"
