@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rlvr.recipe.arithmetic import derive, gpu_demand
+from rlvr.recipe.arithmetic import derive, gpu_demand, side_processes
 from rlvr.recipe.load import dump_recipe, load_recipe
 from rlvr.recipe.schema import ModelConfig, Recipe, RewardConfig, RlStage, Section, SftStage, Stage
 
@@ -47,12 +47,17 @@ def _model(model: ModelConfig) -> str:
 def _resources(recipe: Recipe) -> str:
     resources = recipe.resources
     engines, learners, total = gpu_demand(resources)
+    side = side_processes(recipe.stages)
     workers = f"{resources.engines.count} engines, {resources.learners.count} learner ranks"
     workers += f", {resources.rewards.count} x {resources.rewards.processes} reward processes"
     if resources.device == "cpu":
         return f"{workers} on CPU"
-    where = "shared" if resources.placement == "colocated" else f"{engines} + {learners}"
-    return f"{workers}; {total} GPUs ({where})" + (" if there are any, else CPU" if resources.device == "auto" else "")
+    where = f"{engines} for engines " + ("shared with" if resources.placement == "colocated" else "+")
+    where += f" {learners} for ranks"
+    for name in dict.fromkeys(name for name, _ in side):
+        where += f" + {sum(gpus for each, gpus in side if each == name):g} for {name}"
+    gpus = f"{total + sum(gpus for _, gpus in side):g} GPUs ({where})"
+    return f"{workers}; {gpus}" + (" if there are any, else CPU" if resources.device == "auto" else "")
 
 
 def _table(stage: Stage, recipe: Recipe) -> Table:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 from types import TracebackType
 from typing import Any
 
 import ray
 
-from rlvr.cluster.placement import Placement, plan_placement
+from rlvr.cluster.connection import start_ray
+from rlvr.cluster.placement import Placement, check_local, plan_placement
+from rlvr.cluster.shared import check_shared, local_files
 from rlvr.controller.critic import Critic
 from rlvr.controller.rundir import RunDir
 from rlvr.controller.side_models import SideModels
-from rlvr.errors import RlvrError
 from rlvr.learner.group import LearnerGroup
 from rlvr.models.build import materialize
 from rlvr.models.tokenizer import load_tokenizer
-from rlvr.recipe.arithmetic import context_length
+from rlvr.recipe.arithmetic import context_length, side_processes
 from rlvr.recipe.schedule import annealed
 from rlvr.recipe.schema import EnvironmentScheme, Recipe, RewardConfig, RlStage, Stage
 from rlvr.recipe.side_models import VllmModel
@@ -67,9 +67,13 @@ class Session:
 
     def _start(self) -> None:
         recipe, resources = self.recipe, self.recipe.resources
-        self._owns_ray = start_ray(resources.ray_address)
-        self.placement: Placement = plan_placement(resources)
+        side = side_processes(recipe.stages)
+        if resources.ray_address is None and not ray.is_initialized():
+            check_local(resources, side)
+        self._owns_ray = start_ray(resources.ray_address, resources)
+        self.placement: Placement = plan_placement(resources, side)
         self.model_dir = materialize(recipe.model, self.run.model, recipe.seed, characters_of(recipe))
+        check_shared([self.run.path], local_files(self.model_dir), self.placement.nodes)
         self.tokenizer = load_tokenizer(self.model_dir, recipe.model)
         self.stop_token_ids = stop_token_ids(self.model_dir, self.tokenizer, recipe.model.trust_remote_code)
         if self.needs_engines:
@@ -188,29 +192,6 @@ class Session:
                     logging.getLogger(__name__).warning("closing %s: %r", type(part).__name__, error)
         if self._owns_ray:
             ray.shutdown()
-
-
-def start_ray(address: str | None) -> bool:
-    """Starts Ray here, or joins a cluster; quiet, and without its dashboard. False where it was running already."""
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # The default changes with Ray 2.61; GPUs are hidden per actor in rlvr.cluster.placement.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address is None:
-        # Said outright: without it Ray would join whatever cluster RAY_ADDRESS names.
-        options |= {"address": "local", "include_dashboard": False}
-    else:
-        options |= {"address": address}
-    try:
-        ray.init(**options)
-    except ConnectionError as error:
-        raise RlvrError(
-            f"resources.ray_address={address!r}: no Ray cluster answers there ({error}); start one with "
-            "`ray start --head`, or leave ray_address out to run on this machine"
-        ) from error
-    return True
 
 
 def engine_spec(recipe: Recipe, model_dir: str, device: str, transport: str) -> EngineSpec:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 from rlvr.recipe.objective import needs_reference
 from rlvr.recipe.schema import EnvironmentScheme, EvalStage, ResourcesConfig, RlStage, SftStage
+from rlvr.recipe.side_models import VllmModel
+from rlvr.recipe.trained_models import ClassifierModel, TrainedModel
 
 Stage = SftStage | RlStage | EvalStage
 Row = tuple[str, int | str, str]
@@ -61,9 +66,32 @@ def derive(stage: Stage, resources: ResourcesConfig) -> list[Row]:
 
 
 def gpu_demand(resources: ResourcesConfig) -> tuple[int, int, int]:
-    """(engine GPUs, learner GPUs, GPUs in all) where there are any; colocated engines and learners share theirs."""
+    """(engine GPUs, learner GPUs, GPUs of both) where there are any; colocated engines and learners share theirs."""
     engines, learners = resources.engines.count * resources.engines.tensor_parallel, resources.learners.count
     return engines, learners, max(engines, learners) if resources.placement == "colocated" else engines + learners
+
+
+def side_processes(stages: Iterable[Stage]) -> list[tuple[str, float]]:
+    """(name, GPUs) of each process beside engines and learners, in the stage that asks for the most of them.
+
+    Stages follow each other, and the processes of one end before those of the next start.
+    """
+    return max((_side_processes(stage) for stage in stages), key=lambda found: sum(gpus for _, gpus in found))
+
+
+def _side_processes(stage: Stage) -> list[tuple[str, float]]:
+    asked = {term.model for term in stage.reward.terms.values()}
+    found: list[tuple[str, float]] = []
+    for name, model in stage.reward.models.items():
+        if isinstance(model, VllmModel):
+            # More than one GPU is tensor parallelism over whole ones.
+            found.append((f"reward.models.{name}", model.gpus if model.gpus <= 1 else math.ceil(model.gpus)))
+        elif isinstance(model, TrainedModel) and name in asked:
+            trained = model.train if isinstance(model, ClassifierModel) else model
+            found += [(f"reward.models.{name}", model.gpus)] * (trained.ranks if trained else 1)
+    critic = stage.objective.critic if isinstance(stage, RlStage) else None
+    found += [("objective.critic", critic.gpus)] * critic.ranks if critic else []
+    return [(name, gpus) for name, gpus in found if gpus]
 
 
 def _rl(stage: RlStage, resources: ResourcesConfig) -> list[Row]:

@@ -1,0 +1,80 @@
+"""Ray as a run finds it: started here, or joined where it runs already, with the environment of the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+import ray
+
+from rlvr.cluster import environment
+from rlvr.errors import RecipeError, RlvrError
+from rlvr.recipe.resources import ResourcesConfig
+
+PROBE_S = 5.0
+
+
+def start_ray(address: str | None, resources: ResourcesConfig | None = None) -> bool:
+    """Starts Ray here, or joins a cluster; quiet, and without its dashboard. False where it was running already.
+
+    Raises RlvrError within seconds where no cluster answers at the address.
+    """
+    resources = resources or ResourcesConfig()
+    environment.enter(resources.environment)
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is None:
+        # Said outright: without it Ray would join whatever cluster RAY_ADDRESS names. Its processes inherit ours.
+        ray.init(address="local", include_dashboard=False, **options)
+        return True
+    runtime: dict[str, Any] = {"env_vars": dict(resources.environment)} if resources.environment else {}
+    passed = environment.passed(resources.pass_environment)
+    if passed:
+        runtime["worker_process_setup_hook"] = environment.setup_hook(passed)
+    found = _probed(address)
+    try:
+        ray.init(address=found, runtime_env=runtime or None, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise RlvrError(
+            f"resources.ray_address={address!r}: cannot join the cluster at {found}: {' '.join(str(error).split())}. "
+            "This machine must run a node of it (`ray start --address`), with the same versions of Ray and Python"
+        ) from error
+    return True
+
+
+def _probed(address: str) -> str:
+    """host:port of a cluster that accepts connections; Ray itself would try for half a minute and longer."""
+    if address.startswith("ray://"):
+        raise RecipeError(
+            f"resources.ray_address={address!r}: the Ray Client cannot carry a run; start `rlvr` on a node of the "
+            "cluster with ray_address=auto, or submit it as a job"
+        )
+    remedy = "start one with `ray start --head`, or leave ray_address out to run on this machine"
+    found = address
+    if address == "auto":
+        # TODO(a public way to what `auto` stands for): use it.
+        from ray._private.services import canonicalize_bootstrap_address_or_die
+
+        try:
+            found = canonicalize_bootstrap_address_or_die("auto")
+        except ConnectionError as error:
+            raise RlvrError(
+                f"resources.ray_address='auto': this machine runs no node of a Ray cluster; {remedy}"
+            ) from error
+    host, _, port = found.rpartition(":")
+    if not host or not port.isdecimal():
+        raise RecipeError(
+            f"resources.ray_address={address!r}: expected host:port (Ray's default port is 6379), or auto"
+        )
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S):
+            return found
+    except OSError as error:
+        source = " (from RAY_ADDRESS)" if address == "auto" and os.environ.get("RAY_ADDRESS") else ""
+        raise RlvrError(
+            f"resources.ray_address={address!r}: no Ray cluster answers at {found}{source}: {error.strerror or error}; "
+            f"{remedy}"
+        ) from error
