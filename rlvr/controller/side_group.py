@@ -35,7 +35,13 @@ def start_side_group(
     group = LearnerGroup(own, device, options, name=name)
     try:
         group.start()
-        trained = {"optimizer": optimizer, "epochs": epochs, "mini_batches": mini_batches}
+        # The ranks of a side model are few and its rows as short: each has rows of its own.
+        trained = {
+            "optimizer": optimizer,
+            "epochs": epochs,
+            "mini_batches": mini_batches,
+            "sequence_parallel": 1,
+        }
         group.setup(model_dir, learner.model_copy(update=trained), total_steps, seed, **setup)
     except BaseException:
         group.close()

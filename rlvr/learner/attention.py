@@ -86,17 +86,22 @@ def varlen_sdpa(
     dropout: float = 0.0,
     documents: Documents | None = None,
     sliding_window: int | None = None,
+    sequence: Any = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: query [1, H, N, D], key and value [1, H_kv, N, D] -> [1, N, H, D].
 
-    Without `documents` the row is one document. Raises NotImplementedError for what it would get wrong.
+    Without `documents` the row is one document. With a `sequence` group (`rlvr.learner.sequence_parallel`) N counts
+    this rank's tokens, and documents are those of the whole row. Raises NotImplementedError for what it would get
+    wrong.
     """
     assert attention_mask is None, "packed rows have no mask"
     assert query.shape[0] == 1, f"packed rows are alone in their batch: {query.shape}"
     for name in ("softcap", "s_aux"):
         if unused.get(name) is not None:
             raise NotImplementedError(f"learner.attention='varlen_sdpa': the model uses {name}; choose 'sdpa'")
+    if sequence is not None:
+        query, key, value = (sequence.to_heads(tensor) for tensor in (query, key, value))
     documents = documents or Documents.of_lengths([query.shape[2]], query.device)
     rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # [N, H, D]
     outputs = []
@@ -115,7 +120,8 @@ def varlen_sdpa(
         )
         flat = output.transpose(1, 2).flatten(0, 1)  # [n * L, H, D]
         outputs.append(flat if bucket.restore is None else flat.index_select(0, bucket.restore))
-    return (torch.cat(outputs) if len(outputs) > 1 else outputs[0])[None].contiguous(), None
+    whole = (torch.cat(outputs) if len(outputs) > 1 else outputs[0])[None].contiguous()
+    return whole if sequence is None else sequence.to_tokens(whole), None
 
 
 def _batched(row: Tensor, bucket: Bucket) -> Tensor:

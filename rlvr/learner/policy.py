@@ -5,6 +5,7 @@ Legend: N = tokens of the packed row, M = its loss tokens, d = hidden size.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from rlvr.errors import RecipeError
 from rlvr.learner.attention import Documents, implementation
 from rlvr.learner.batch import MicroBatch
 from rlvr.learner.logprobs import LogprobHead
+from rlvr.learner.sequence_parallel import SequenceGroup, sequence_groups
 
 if TYPE_CHECKING:
     from rlvr.recipe.schema import LearnerConfig
@@ -46,8 +48,10 @@ def packed_inputs(batch: MicroBatch, attention: str) -> dict[str, Any]:
 class Policy(nn.Module):
     """The model under training, or a frozen reference. Its parameters' names are the model's own after `model.`."""
 
-    def __init__(self, model: Any, attention: str, chunk_tokens: int) -> None:
+    def __init__(self, model: Any, attention: str, chunk_tokens: int, sequence: SequenceGroup | None = None) -> None:
+        """`sequence`: the ranks that share each row of tokens with this one; all of them call `forward` alike."""
         super().__init__()
+        self.sequence = sequence
         self.model = model
         self.attention = attention
         self.chunk_tokens = chunk_tokens
@@ -66,10 +70,17 @@ class Policy(nn.Module):
             distribution = logits.log_softmax(-1)
             entropies = -(distribution.exp() * distribution).sum(-1)
             return distribution.gather(-1, batch.targets[:, None])[:, 0], entropies
-        hidden = self.model.get_decoder()(**inputs).last_hidden_state[0, batch.loss_positions]
+        positions, targets, counts = batch.loss_positions, batch.targets, []
+        if self.sequence is not None:
+            inputs, positions, targets, counts = self.sequence.own_part(inputs, positions, targets)
+        hidden = self.model.get_decoder()(**inputs).last_hidden_state[0, positions]
         if states:
-            return hidden, hidden[:, 0]
-        return self.model.get_output_embeddings()(hidden, batch.targets, temperature, self.chunk_tokens)
+            found = hidden, hidden[:, 0]
+        else:
+            found = self.model.get_output_embeddings()(hidden, targets, temperature, self.chunk_tokens)
+        if self.sequence is None:
+            return found
+        return self.sequence.everyone(found[0], counts), self.sequence.everyone(found[1], counts)
 
 
 def load_policy(directory: str, learner: LearnerConfig, trust_remote_code: bool) -> Policy:
@@ -93,6 +104,7 @@ def load_policy(directory: str, learner: LearnerConfig, trust_remote_code: bool)
         attn_implementation=implementation(learner.attention),
         trust_remote_code=trust_remote_code,
     )
+    check_heads(config.get_text_config(), learner.sequence_parallel, directory)
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         raise RecipeError(f"model.path={directory!r}: its output head is a {type(head).__name__}, not a Linear")
@@ -102,7 +114,20 @@ def load_policy(directory: str, learner: LearnerConfig, trust_remote_code: bool)
     if learner.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()
-    return Policy(model, learner.attention, learner.logprob_chunk_tokens)
+    sequence, _ = sequence_groups(learner.sequence_parallel)
+    return Policy(model, learner.attention, learner.logprob_chunk_tokens, sequence)
+
+
+def check_heads(config: Any, sequence_parallel: int, directory: str) -> None:
+    """Raises RecipeError where the ranks of a sequence group cannot share the heads of a model evenly."""
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    if heads % sequence_parallel or kv_heads % sequence_parallel:
+        shared = math.gcd(heads, kv_heads)
+        raise RecipeError(
+            f"learner.sequence_parallel={sequence_parallel}: must divide the {heads} heads and {kv_heads} key/value "
+            f"heads of {directory!r}; feasible: {', '.join(str(d) for d in range(1, shared + 1) if shared % d == 0)}"
+        )
 
 
 def training_config(directory: str, trust_remote_code: bool) -> Any:

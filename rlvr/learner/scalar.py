@@ -43,6 +43,7 @@ def load_scalar(directory: str, learner: LearnerConfig, trust_remote_code: bool)
     """
     from transformers import AutoModelForSequenceClassification
 
+    assert learner.sequence_parallel == 1, "a scalar model's rows are not shared between ranks"
     config = training_config(directory, trust_remote_code)
     config.num_labels = 1
     if config.pad_token_id is None:

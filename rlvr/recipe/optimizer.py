@@ -12,6 +12,11 @@ from rlvr.recipe.section import Section
 class OptimizerConfig(Section):
     """AdamW, and its schedule in optimizer steps."""
 
+    kind: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        "adamw",
+        description="How the moments are kept: in float32, in 8 bits (bitsandbytes), or in 8 bits that move to the CPU "
+        "while GPU memory is short.",
+    )
     lr: float = Field(1e-6, ge=0, description="Peak learning rate.")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the first and second moment.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
