@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
-from rlvr.errors import RlvrError
+from rlvr.errors import Interrupted, RlvrError
 
 
 @contextmanager
@@ -18,8 +18,8 @@ def user_errors() -> Iterator[None]:
         yield
     except RlvrError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/bold red]", end=": ")
-        typer.echo(str(error), err=True)
+        typer.echo("\n".join([str(error), *getattr(error, "__notes__", [])]), err=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(130) from error
+        typer.echo(str(error) or "interrupted", err=True)
+        raise typer.Exit(error.exit_code if isinstance(error, Interrupted) else 130) from error

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlvr.errors import RlvrError
+from rlvr.errors import RlvrError, WorkerDied
 
 MANIFEST = "manifest.json"
 STATE = "controller.json"
@@ -27,7 +27,7 @@ class RunState:
     `step` counts over all stages, `stage_step` within the stage. `drawn` is the curriculum's position,
     `rewards` the state of `rlvr.scoring.total.RewardTotal`, `kl` that of `rlvr.controller.kl.KlControl`,
     `auxiliary` that of `rlvr.controller.objective_state.ObjectiveState`; checkpoints
-    written before there was one hold none.
+    written before there was one hold none. `evaluation_due`: the one after this step has not been made yet.
     """
 
     step: int
@@ -38,6 +38,7 @@ class RunState:
     rewards: dict[str, Any] = field(default_factory=dict)
     kl: dict[str, Any] = field(default_factory=dict)
     auxiliary: dict[str, float] = field(default_factory=dict)
+    evaluation_due: bool = False
 
 
 def save_checkpoint(
@@ -48,7 +49,7 @@ def save_checkpoint(
     save_models: Callable[[Path], None] = lambda directory: None,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN; an interrupted save leaves the previous ones as they were."""
-    final = root / f"step-{state.step:06d}"
+    final = checkpoint_path(root, state)
     partial = root / f".partial-step-{state.step:06d}"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -60,6 +61,9 @@ def save_checkpoint(
         (partial / MANIFEST).write_text(json.dumps({"files": hashes}, indent=1))
         for path in [*_files(partial), partial]:
             _sync(path)
+    except WorkerDied:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise RlvrError(f"checkpoint {final}: {error.strerror or error}; earlier checkpoints are untouched") from error
@@ -70,6 +74,23 @@ def save_checkpoint(
     for old in complete_checkpoints(root)[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def checkpoint_path(root: Path, state: RunState) -> Path:
+    """Where the checkpoint of a state is, or would be."""
+    return root / f"step-{state.step:06d}"
+
+
+def is_saved(path: Path, state: RunState) -> bool:
+    """Whether a finished checkpoint there is of this very moment."""
+    if not (path / MANIFEST).is_file():
+        return False
+    saved = read_state(path)
+    return (saved.stage_index, saved.stage_step, saved.evaluation_due) == (
+        state.stage_index,
+        state.stage_step,
+        state.evaluation_due,
+    )
 
 
 def complete_checkpoints(root: Path) -> list[Path]:

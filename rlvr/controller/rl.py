@@ -30,6 +30,7 @@ def train_rl(context: StageContext[RlStage], first_step: int) -> None:
     stage = context.stage
     for stage_step in range(first_step, stage.steps):
         groups, counted = generate_batch(context, stage_step)
+        context.begin_update()
         with context.clock.phase("learn"):
             # Where they share the GPU, engines give it to the learner; `push` wakes them with new weights.
             context.session.rollouts.on_all("sleep")
@@ -56,6 +57,8 @@ def generate_batch(context: StageContext[RlStage], stage_step: int) -> tuple[lis
     groups: list[Group] = []
     parts: list[Metrics] = []
     num_rounds = 0
+    if context.windows or context.session.side_models(stage).learns_while_scoring:
+        context.begin_update()
     with context.clock.phase("rollout"):
         for generation_round in range(rounds):
             missing = stage.rollout.prompts_per_step - sum(1 for group in groups if group.kept)
@@ -143,7 +146,8 @@ def update(context: StageContext[RlStage], groups: list[Group], stage_step: int)
         sequences, replayed = [*sequences, *recalled], replayed | counted
     if objective.relabel is not None:
         template, tokenizer = stage.task.template, context.session.tokenizer
-        sequences, changed = relabel(sequences, groups, objective.relabel, template, tokenizer)
+        contrast = objective.policy_loss.name == "hir"
+        sequences, changed = relabel(sequences, groups, objective.relabel, template, tokenizer, contrast)
         replayed = replayed | changed
     demonstrations = demonstrations_of(
         objective,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from rlvr.controller.disk import check_space
 from rlvr.errors import RecipeError
 from rlvr.recipe.load import dump_recipe, load_recipe
 from rlvr.recipe.schema import Recipe
@@ -45,9 +46,18 @@ class RunDir:
         """The value model after a stage that trained one."""
         return self.path / "critics" / stage
 
+    def reference_rewards(self, stage: str) -> Path:
+        """Rewards of what the starting weights of a stage sampled, by prompt."""
+        return self.path / "reference" / f"{stage}.json"
+
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
+
+    @property
+    def autopsy(self) -> Path:
+        """Why a worker died, where that ended the run."""
+        return self.path / "autopsy.txt"
 
     @property
     def log(self) -> Path:
@@ -59,7 +69,9 @@ def open_run_dir(recipe: Recipe, on_existing: str) -> RunDir:
 
     `on_existing`: "refuse" raises RecipeError if the run exists, "resume" takes it up, "replace" removes it first.
     """
-    run = RunDir(Path(recipe.runs_dir) / recipe.name)
+    runs = Path(recipe.runs_dir)
+    # The processes of a cluster that is joined do not start where this one did.
+    run = RunDir((runs.resolve() if recipe.resources.ray_address else runs) / recipe.name)
     if run.recipe.exists():
         if on_existing == "refuse":
             raise RecipeError(
@@ -76,7 +88,11 @@ def open_run_dir(recipe: Recipe, on_existing: str) -> RunDir:
         run.path.mkdir(parents=True, exist_ok=True)
         run.recipe.write_text(dump_recipe(recipe))
     except OSError as error:
-        raise RecipeError(f"runs_dir={recipe.runs_dir!r}: cannot write {run.path}: {error.strerror}") from error
+        raise RecipeError(
+            f"runs_dir={recipe.runs_dir!r}: cannot write {run.path}: {error.strerror}; set runs_dir=... to a directory "
+            "that you may write, with room"
+        ) from error
+    check_space(run.path, recipe)
     return run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +11,7 @@ import ray
 
 from rlvr.cluster.connection import start_ray
 from rlvr.cluster.placement import Placement, check_local, plan_placement
+from rlvr.cluster.roster import ROSTER
 from rlvr.cluster.shared import check_shared, local_files
 from rlvr.controller.critic import Critic
 from rlvr.controller.rundir import RunDir
@@ -19,11 +21,11 @@ from rlvr.models.build import materialize
 from rlvr.models.tokenizer import load_tokenizer
 from rlvr.recipe.arithmetic import context_length, side_processes
 from rlvr.recipe.schedule import annealed
-from rlvr.recipe.schema import EnvironmentScheme, Recipe, RewardConfig, RlStage, Stage
+from rlvr.recipe.schema import EnvironmentScheme, EvalStage, LoraConfig, Recipe, RewardConfig, RlStage, Stage
 from rlvr.recipe.side_models import VllmModel
 from rlvr.records import SamplingParams
 from rlvr.rollout.engine import EngineSpec
-from rlvr.rollout.pool import RolloutPool
+from rlvr.rollout.pool import EngineDied, RolloutPool
 from rlvr.rollout.trajectory import EnvironmentSpec
 from rlvr.scoring.hosted import HostedModels
 from rlvr.scoring.service import RewardService
@@ -51,6 +53,7 @@ class Session:
         self._critic: tuple[str, Critic] | None = None
         self._engines_ready = False
         self._owns_ray = False
+        self.on_wait: Callable[[], None] = lambda: None  # called while engines generate; may raise to end that
 
     def __enter__(self) -> Session:
         try:
@@ -67,6 +70,7 @@ class Session:
 
     def _start(self) -> None:
         recipe, resources = self.recipe, self.recipe.resources
+        ROSTER.limit_s, ROSTER.where = resources.liveness_timeout_s, ""
         side = side_processes(recipe.stages)
         if resources.ray_address is None and not ray.is_initialized():
             check_local(resources, side)
@@ -78,9 +82,18 @@ class Session:
         self.stop_token_ids = stop_token_ids(self.model_dir, self.tokenizer, recipe.model.trust_remote_code)
         if self.needs_engines:
             self.transport = transport_of(resources, recipe.stages[0].rollout.engine, self.placement.device)
+            if sent_adapters(recipe.stages):
+                # vLLM's own transfer knows whole models only; an adapter is small, and its base travels once a stage.
+                self.transport = "host"
             spec = engine_spec(recipe, self.model_dir, self.placement.device, self.transport)
             count, timeout_s = resources.engines.count, resources.step_timeout_s
-            self._pool = RolloutPool(spec, count, timeout_s, self.placement.engine_options)
+            # NCCL and IPC tie engines and learner together for the run: there the death of one is the end of it.
+            restarts = resources.engines.restarts if self.transport == "host" and not spec.sleep_mode else 0
+            self._pool = RolloutPool(
+                spec, count, timeout_s, self.placement.engine_options, restarts, self.placement.engine_environments
+            )
+            self._pool.restore = self._restore
+            self._pool.check_stop = lambda: self.on_wait()
         if self.needs_learner:
             if self.needs_engines and self.placement.device == "cuda" and resources.placement == "colocated":
                 # An engine claims its share of the GPU at start; the learner comes once it sleeps.
@@ -119,7 +132,9 @@ class Session:
             self._hosted = None
         if wanted and self._hosted is None:
             timeout_s = self.recipe.resources.start_timeout_s
-            self._hosted = HostedModels(wanted, self.placement.device, self.run.path / "models", timeout_s)
+            self._hosted = HostedModels(
+                wanted, self.placement.device, self.run.path / "models", timeout_s, self.recipe.resources.ports
+            )
         return self._hosted.served if self._hosted else {}
 
     def side_models(self, stage: Stage, model_dir: str | None = None) -> SideModels:
@@ -152,7 +167,7 @@ class Session:
         config = stage.rollout
         return SamplingParams(
             temperature=annealed(config.temperature, config.temperature_schedule, stage_step),
-            max_completion_tokens=config.max_completion_tokens,
+            max_completion_tokens=config.window_tokens or config.max_completion_tokens,
             top_p=config.top_p,
             top_k=config.top_k,
             min_p=config.min_p,
@@ -168,12 +183,36 @@ class Session:
             scheme, stage.task.template, stage.rollout.max_prompt_tokens, self.recipe.model.chat_template
         )
 
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of a completion, as the engines decode it."""
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+
     def push(self) -> int:
-        """Wakes the engines and sends them the learner's weights; the new version."""
+        """Wakes the engines and sends them the learner's weights; the new version.
+
+        An engine that is lost on the way is replaced, and the update begins anew.
+        """
         self.version += 1
-        self.rollouts.on_all("wake")
-        self.pusher.push(self.version)
+        self._wake("weights")
+        while True:
+            try:
+                self.pusher.push(self.version)
+                break
+            except EngineDied as lost:
+                self.rollouts.replace(lost, restore=False)
+        # Only now: while weights travel, the learner's buckets need the room.
+        self._wake("kv_cache")
         return self.version
+
+    def _wake(self, part: str) -> None:
+        if self.rollouts.spec.sleep_mode:
+            self.learner.release_cache()
+            self.rollouts.on_all("wake", part)
+
+    def _restore(self, index: int) -> None:
+        """Gives a new engine the weights that the others hold: outside an update those are the learner's."""
+        if self.version:
+            self.pusher.push(self.version, only=[index])
 
     def close(self) -> None:
         """Ends every actor and, if this run started it, Ray itself."""
@@ -190,14 +229,22 @@ class Session:
                     part.close()
                 except Exception as error:  # noqa: BLE001  # the remaining parts must be closed all the same
                     logging.getLogger(__name__).warning("closing %s: %r", type(part).__name__, error)
+        ROSTER.stop()
+        placement: Placement | None = getattr(self, "placement", None)
+        if placement is not None and not self._owns_ray:
+            placement.release()
         if self._owns_ray:
             ray.shutdown()
+        ROSTER.sweep()
 
 
 def engine_spec(recipe: Recipe, model_dir: str, device: str, transport: str) -> EngineSpec:
     """One engine that serves every stage: the longest context, the widest batch."""
     stages = recipe.stages
     first = stages[0].rollout
+    adapters = sent_adapters(stages)
+    names = {name for lora in adapters for name in lora.target_modules if not isinstance(lora.target_modules, str)}
+    anywhere = any(isinstance(lora.target_modules, str) for lora in adapters)
     length = max(context_length(stage) for stage in stages)
     concurrent = max(stage.rollout.max_concurrent_rollouts for stage in stages)
     explicit = first.kv_cache_gb
@@ -220,7 +267,15 @@ def engine_spec(recipe: Recipe, model_dir: str, device: str, transport: str) -> 
         sleep_mode=device == "cuda" and recipe.resources.placement == "colocated",
         transfer_backend=None if transport == "host" else transport,
         trust_remote_code=recipe.model.trust_remote_code,
+        lora_rank=max((lora.rank for lora in adapters), default=0),
+        lora_modules=None if anywhere or not names else tuple(sorted(names)),
     )
+
+
+def sent_adapters(stages: Sequence[Stage]) -> list[LoraConfig]:
+    """The LoRA sections of the stages whose adapters travel alone."""
+    trained = [stage.learner.lora for stage in stages if not isinstance(stage, EvalStage)]
+    return [lora for lora in trained if lora is not None and lora.transfer == "adapter"]
 
 
 def stop_token_ids(model_dir: str, tokenizer: Any, trust_remote_code: bool = False) -> tuple[int, ...]:

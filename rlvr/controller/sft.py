@@ -19,6 +19,7 @@ def train_sft(context: StageContext[SftStage], first_step: int) -> None:
     stage = context.stage
     demonstrations = dict(context.demonstrations)
     for stage_step in range(first_step, stage.steps):
+        context.begin_update()
         with context.clock.phase("learn"):
             batch = [demonstrations[prompt.id] for prompt in context.curriculum.draw(stage.batch_size)]
             learnt = context.session.learner.train_sft(batch)

@@ -13,7 +13,7 @@ from rlvr.controller.side_learner import SideLearner
 from rlvr.errors import RecipeError
 from rlvr.metrics import Metrics
 from rlvr.recipe.schema import ResourcesConfig, RlStage, Stage
-from rlvr.recipe.trained_models import MODEL_FUNCTIONS, ClassifierModel, ImplicitPrmModel, ProgressModel
+from rlvr.recipe.trained_models import MODEL_FUNCTIONS, ClassifierModel, ImplicitPrmModel, TrainedModel
 from rlvr.records import Abstain, Failure, Group
 from rlvr.scoring.reward_model import FrozenRewardModel
 
@@ -51,7 +51,7 @@ class SideModels:
                 if isinstance(model, ClassifierModel) and model.train is None:
                     self.frozen[name] = FrozenRewardModel(name, model, start_s, step_s)
                 elif isinstance(stage, RlStage) and model_dir is not None:
-                    assert isinstance(model, ClassifierModel | ImplicitPrmModel | ProgressModel), model
+                    assert isinstance(model, TrainedModel), model
                     correct, steps = reward.correct_term, stage.steps
                     self.learners[name] = SideLearner(
                         name, model, resources, stage.learner, model_dir, tokenizer, correct, steps, seed
@@ -92,6 +92,11 @@ class SideModels:
                 metrics[f"model/{name}/{key}"] = (before[0] + total, before[1] + count)
         self._learnt = []
         return metrics
+
+    @property
+    def learns_while_scoring(self) -> bool:
+        """Whether `score` changes the weights of a model."""
+        return any(self._learns_before(name) for name in self.learners)
 
     def save(self, directory: Path) -> None:
         """The training state of every model that learns, under its name."""

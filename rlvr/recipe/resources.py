@@ -24,6 +24,13 @@ class EngineResources(Section):
         1, ge=1, description="GPUs per engine; of one node, unless no node has as many. Ray places vLLM's workers."
     )
     threads: int = Field(1, ge=1, description="OpenMP threads of a CPU engine.")
+    restarts: int = Field(
+        1,
+        ge=0,
+        description="How many engines that die or freeze are replaced in a run; the new one gets the current weights, "
+        "and what was lost is generated again with the same seeds. Only where weights travel through host memory "
+        "(`resources.transfer`): else the run ends and is resumed.",
+    )
     node_labels: dict[str, str] = Field(default_factory=dict, description=NODE_LABELS)
 
 
@@ -83,3 +90,9 @@ class ResourcesConfig(Section):
     )
     start_timeout_s: float = Field(300.0, gt=0, description="Deadline for actors to be placed and ready.")
     step_timeout_s: float = Field(1800.0, gt=0, description="Deadline of any one wait during training.")
+    liveness_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="A worker that answers no ping for so long, or an engine that takes so long for one step of "
+        "decoding, counts as frozen, whatever the deadline of the wait.",
+    )

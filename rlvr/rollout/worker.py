@@ -6,6 +6,7 @@ import asyncio
 import os
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -39,8 +40,14 @@ class RolloutWorker:
         self._fatal: BaseException | None = None
         self._stage: _EnvironmentStage | None = None
         self._ready = threading.Event()
+        self._step_began: float | None = None  # of the engine step that runs now
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+
+    async def pulse(self) -> float:
+        """Seconds that the engine has been at its present step, 0 between steps; answered on a loop of its own."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     async def start(self) -> int:
         """Returns this process's id once the engine has decoded its warm-up, so that the first step is as fast."""
@@ -105,8 +112,13 @@ class RolloutWorker:
     async def sleep(self) -> None:
         await self._on_engine_thread(lambda engine: engine.sleep())
 
-    async def wake(self) -> None:
-        await self._on_engine_thread(lambda engine: engine.wake())
+    async def wake(self, part: str) -> None:
+        """Brings back the GPU memory of `weights`, or of the `kv_cache`: first that which an update fills."""
+        await self._on_engine_thread(lambda engine: engine.wake(part))
+
+    async def live(self) -> None:
+        """Never answers: whoever called hears of the end of this process."""
+        await asyncio.Event().wait()
 
     def environment_pids(self) -> list[int]:
         """The process ids of the environments that live now."""
@@ -186,7 +198,9 @@ class RolloutWorker:
             if not self.engine.has_unfinished():
                 continue
             try:
+                self._step_began = time.monotonic()
                 finished = self.engine.step()
+                self._step_began = None
             except BaseException as error:  # noqa: BLE001  # every waiting caller must hear of it
                 self._fail_all(error)
                 return

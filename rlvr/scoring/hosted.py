@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from rlvr.cluster.environment import engine_environment, free_port
+from rlvr.cluster.environment import Ports, free_port, server_environment
+from rlvr.cluster.roster import ROSTER
 from rlvr.cluster.tether import tethered
 from rlvr.errors import WorkerDied
 from rlvr.recipe.side_models import VllmModel
@@ -26,40 +26,57 @@ from rlvr.recipe.side_models import VllmModel
 TAIL_BYTES = 4000
 POLL_S = 0.25
 LOOPBACK = "127.0.0.1"
+PORT_ATTEMPTS = 3
+PORT_TAKEN = "ddress already in use"
 
 
 class ModelServer:
     """Owns one server process; a Ray actor. The server ends with it, however it ends."""
 
-    def __init__(self, name: str, model: VllmModel, device: str, log: str, host: str) -> None:
+    def __init__(
+        self, name: str, model: VllmModel, device: str, log: str, host: str, ports: Ports | None = None
+    ) -> None:
         import ray
 
         self._name, self._model, self._device = name, model, device
         self._host = host or ray.util.get_node_ip_address()
+        self._ports = ports
         self._log = Path(log)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout_s: float) -> str:
         """Starts the server; its base URL once it is healthy. WorkerDied, with its log's tail, if it ends."""
-        port = free_port()
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | engine_environment(self._model.threads, self._device)
-        # Unlike a rollout engine, a server is a process that may have another for its engine; only errors are logged.
-        environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+        deadline = time.monotonic() + timeout_s
+        for _ in range(PORT_ATTEMPTS):
+            url = f"http://{self._host}:{self._launch()}"
+            if self._await_health(url, deadline, timeout_s):
+                return f"{url}/v1"
+        raise WorkerDied(f"{self._subject()}: its port was taken {PORT_ATTEMPTS} times over{self._tail()}")
+
+    def _launch(self) -> int:
+        port = free_port(self._ports)
+        environment = server_environment(self._model.threads, self._device)
         line = tethered(command(self._name, self._model, self._device, self._host, port))
         # The tether holds on to the thread that starts it, and Ray's threads come and go.
         started: Future[subprocess.Popen[bytes]] = Future()
         threading.Thread(target=self._run, args=(line, environment, started), name="server", daemon=True).start()
         self._process = started.result()
-        url, deadline = f"http://{self._host}:{port}", time.monotonic() + timeout_s
+        return port
+
+    def _await_health(self, url: str, deadline: float, timeout_s: float) -> bool:
+        """True once it is; False if another process took the port in the seconds before the server listens."""
+        assert self._process is not None
         while not is_healthy(url):
             if self._process.poll() is not None:
+                if PORT_TAKEN in self._tail():
+                    return False
                 raise WorkerDied(f"{self._subject()}: ended with code {self._process.returncode}{self._tail()}")
             if time.monotonic() > deadline:
                 self.close()
                 raise WorkerDied(f"{self._subject()}: not ready within {timeout_s:g} s{self._tail()}")
             time.sleep(POLL_S)
-        return f"{url}/v1"
+        return True
 
     def _run(self, line: list[str], environment: dict[str, str], started: Future[subprocess.Popen[bytes]]) -> None:
         with self._log.open("wb") as log:
@@ -129,7 +146,14 @@ def is_healthy(url: str) -> bool:
 class HostedModels:
     """The servers of all models of kind `vllm`. WorkerDied if one is not up within `timeout_s`; `close` ends them."""
 
-    def __init__(self, models: Mapping[str, VllmModel], device: str, logs: Path, timeout_s: float) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, VllmModel],
+        device: str,
+        logs: Path,
+        timeout_s: float,
+        ports: Ports | None = None,
+    ) -> None:
         import ray
 
         # One machine talks to itself; in a cluster reward workers on other nodes must reach the server.
@@ -143,7 +167,8 @@ class HostedModels:
                 options["num_gpus"] = math.ceil(model.gpus) if model.gpus > 1 else model.gpus  # type: ignore[assignment]
             actor: Any = ray.remote(ModelServer)
             log = str((logs / f"{name}.log").resolve())
-            self._actors[name] = actor.options(**options).remote(name, model, device, log, host)
+            self._actors[name] = actor.options(**options).remote(name, model, device, log, host, ports)
+        self._members = [ROSTER.enlist(f"judge server {name}", actor) for name, actor in self._actors.items()]
         try:
             refs = [actor.start.remote(timeout_s) for actor in self._actors.values()]
             urls = ray.get(refs, timeout=timeout_s + 10.0)
@@ -180,4 +205,5 @@ class HostedModels:
             logging.getLogger(__name__).warning("closing hosted models: %r", error)
         for actor in self._actors.values():
             ray.kill(actor)
-        self._actors = {}
+        ROSTER.dismiss(self._members)
+        self._actors, self._members = {}, []

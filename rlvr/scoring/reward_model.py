@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from rlvr.cluster.autopsy import log_tail
+from rlvr.cluster.autopsy import death, out_of_memory, silence
 from rlvr.cluster.environment import learner_environment
+from rlvr.cluster.roster import HEALTH, ROSTER
 from rlvr.errors import RlvrError, WorkerDied
 from rlvr.models.scored_text import Candidate, UnscorableError, candidate_of, scored_ids
 from rlvr.recipe.trained_models import ClassifierModel
@@ -41,6 +41,10 @@ class RewardModelWorker:
     def ping(self) -> int:
         """The process id; answers while another method runs."""
         return os.getpid()
+
+    def pulse(self) -> float:
+        """That this process answers."""
+        return 0.0
 
     def load(self) -> None:
         """Loads model and tokenizer. RlvrError for a model of more than one output."""
@@ -106,16 +110,17 @@ class FrozenRewardModel:
         self._timeout_s = step_timeout_s
         device = "cuda" if config.gpus else "cpu"
         # A ping must be answered while texts are scored, so it has a thread of its own.
-        actor: Any = ray.remote(concurrency_groups={"health": 1})(RewardModelWorker)  # type: ignore[call-overload]
+        actor: Any = ray.remote(concurrency_groups={HEALTH: 1})(RewardModelWorker)  # type: ignore[call-overload]
         self._worker = actor.options(
             num_cpus=0,
             num_gpus=config.gpus,
             max_restarts=0,
             runtime_env={"env_vars": learner_environment(config.threads, device)},
         ).remote(config)
-        self._pid: int | None = None
-        self._pid = self._get(self._worker.ping.options(concurrency_group="health").remote(), start_timeout_s)
-        self._get(self._worker.load.remote(), start_timeout_s)
+        self._member = ROSTER.enlist(f"reward.models.{name}", self._worker, pulse=True)
+        ping = self._worker.ping.options(concurrency_group=HEALTH).remote()
+        self._pid: int | None = self._get(ping, start_timeout_s, "start")
+        self._get(self._worker.load.remote(), start_timeout_s, "start")
 
     def score(self, groups: Iterable[Group], terms: Sequence[str]) -> Iterator[Group]:
         """Yields the groups with the outcomes of `terms`, each sent off as soon as `groups` brings it forth."""
@@ -126,9 +131,11 @@ class FrozenRewardModel:
             done, _ = ray.wait(list(open_jobs), num_returns=len(open_jobs), timeout=0)
             yield from (self._settle(ref, open_jobs.pop(ref), terms) for ref in done)
         while open_jobs:
-            done, _ = ray.wait(list(open_jobs), num_returns=1, timeout=self._timeout_s)
+            done, frozen = ROSTER.wait(list(open_jobs), [self._member], self._timeout_s)
+            if frozen is not None:
+                raise death(frozen, "score")
             if not done:
-                raise WorkerDied(self._silence(self._timeout_s))
+                raise self._late("score", self._timeout_s)
             yield from (self._settle(ref, open_jobs.pop(ref), terms) for ref in done)
 
     def pid(self) -> int | None:
@@ -138,33 +145,33 @@ class FrozenRewardModel:
     def close(self) -> None:
         """Ends the actor."""
         ray.kill(self._worker)
+        ROSTER.dismiss([self._member])
 
     def _settle(self, ref: Any, group: Group, terms: Sequence[str]) -> Group:
-        outcomes = iter(self._get(ref, self._timeout_s))
+        outcomes = iter(self._get(ref, self._timeout_s, "score"))
         for rollout in group.rollouts:
             outcome = rollout.failure if rollout.failure is not None else next(outcomes)
             rollout.outcomes |= dict.fromkeys(terms, outcome)
         return group
 
-    def _get(self, ref: Any, timeout_s: float) -> Any:
-        started = time.monotonic()
+    def _get(self, ref: Any, timeout_s: float, phase: str) -> Any:
+        done, frozen = ROSTER.wait([ref], [self._member], timeout_s)
+        if frozen is not None:
+            raise death(frozen, phase)
+        if not done:
+            raise self._late(phase, timeout_s)
         try:
             return ray.get(ref, timeout=timeout_s)
         except RayActorError as error:
-            reason = " ".join(str(error).split())[:500]
-            raise WorkerDied(
-                f"reward.models.{self.name}: its process died: {reason}{log_tail(self._pid)} (the run can be resumed)"
-            ) from error
+            raise death(self._member, phase, error) from error
         except RayTaskError as error:
             if isinstance(error.cause, RlvrError):
                 raise type(error.cause)(f"reward.models.{self.name}: {error.cause}") from None
+            if out_of_memory(error):
+                raise death(self._member, phase, error) from error
             raise
-        except ray.exceptions.GetTimeoutError as error:
-            raise WorkerDied(self._silence(time.monotonic() - started)) from error
 
-    def _silence(self, seconds: float) -> str:
+    def _late(self, phase: str, seconds: float) -> WorkerDied:
+        knob = "resources.start_timeout_s" if phase == "start" else "resources.step_timeout_s"
         wanted = f" (it asks for {self.config.gpus:g} GPUs; are they free?)" if self.config.gpus else ""
-        return (
-            f"reward.models.{self.name}: no answer in {seconds:.0f} s{wanted}; raise resources.step_timeout_s "
-            "(start_timeout_s while starting) if the work is that long"
-        )
+        return silence(self._member, phase, seconds, knob + wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from rlvr.errors import RecipeError, RlvrError, WorkerDied
+from rlvr.cluster.autopsy import death, silence
+from rlvr.cluster.roster import HEALTH, ROSTER, Member
+from rlvr.errors import RecipeError, RlvrError
 from rlvr.recipe.schema import RewardConfig, RewardResources
 from rlvr.records import Abstain, Failure, Group, Outcome, Prompt
 from rlvr.scoring.endpoints import endpoints_of
@@ -54,8 +57,10 @@ class RewardService:
         self._config = config
         self._processes = resources.processes
         self._timeout_s = timeout_s
-        self._actor_class: Any = ray.remote(RewardWorker)
+        # A pulse must be felt while every thread waits for groups, so it has a thread of its own.
+        self._actor_class: Any = ray.remote(concurrency_groups={HEALTH: 1})(RewardWorker)  # type: ignore[call-overload]
         self._workers: list[Any] = [None] * resources.count
+        self._members: list[Member] = []
         self._jobs: dict[Any, _Job] = {}  # by the object ref of their outcomes
         appeals = config.noise.appeals if config.noise else None
         self._appeals_by = appeals.by if appeals else None
@@ -63,14 +68,14 @@ class RewardService:
         self._group_terms = [name for name, term in heard if term.scope == "group"]
         self._batch_terms = [name for name, term in config.terms.items() if term.scope == "batch"]
         for index in range(resources.count):
-            self._create(index)
-        self._wait_ready()
+            self._members.append(self._create(index))
+        self._on_all("ready", [()] * resources.count)
 
     def score(self, groups: Iterable[Group]) -> Iterator[Group]:
         """Yields the groups with outcomes filled in, in order of completion.
 
-        Each is submitted as soon as `groups` brings it forth. A dead worker is replaced and its groups are scored
-        again. Raises WorkerDied if no group finishes within `timeout_s`.
+        Each is submitted as soon as `groups` brings it forth. A worker that dies or freezes is replaced and its groups
+        are scored again. Raises WorkerDied if no group finishes within `timeout_s`.
         """
         try:
             scored = self._streamed(groups) if self._group_terms else iter(groups)
@@ -110,11 +115,8 @@ class RewardService:
         while self._jobs:
             finished = list(self._finished(wait_s=self._timeout_s))
             if not finished and self._jobs:
-                names = sorted({job.worker for job in self._jobs.values()})
-                raise WorkerDied(
-                    f"reward workers {names} finished none of {len(self._jobs)} groups within {self._timeout_s:g} s "
-                    "(resources.step_timeout_s); lower reward.timeout_s or add resources.rewards"
-                )
+                slow = self._members[next(iter(self._jobs.values())).worker]
+                raise silence(slow, "score", self._timeout_s, "resources.step_timeout_s (or lower reward.timeout_s)")
             yield from finished
 
     def check_golds(self, prompts: Sequence[Prompt], where: str) -> None:
@@ -124,16 +126,7 @@ class RewardService:
         """
         count = len(self._workers)
         shares = [prompts[index::count] for index in range(count)]
-        refs = [
-            worker.check_golds.remote([gold_inputs_of(prompt) for prompt in share])
-            for worker, share in zip(self._workers, shares, strict=True)
-        ]
-        try:
-            checked = ray.get(refs, timeout=self._timeout_s)
-        except (RayActorError, RayTaskError) as error:
-            raise _cause(error) from error
-        except ray.exceptions.GetTimeoutError as error:
-            raise WorkerDied(f"{where}: the gold answers were not checked within {self._timeout_s:g} s") from error
+        checked = self._on_all("check_golds", [([gold_inputs_of(prompt) for prompt in share],) for share in shares])
         bad = {
             prompt.id: (prompt, problems)
             for share, rows in zip(shares, checked, strict=True)
@@ -152,20 +145,39 @@ class RewardService:
         self._jobs.clear()
         for worker in self._workers:
             ray.kill(worker)
-        self._workers = []
+        ROSTER.dismiss(self._members)
+        self._workers, self._members = [], []
 
-    def _create(self, index: int) -> None:
+    def _create(self, index: int) -> Member:
         self._workers[index] = self._actor_class.options(
             num_cpus=0, max_concurrency=GROUPS_PER_ACTOR, scheduling_strategy="SPREAD", max_restarts=0
         ).remote(self._config, self._processes, self._endpoints)
+        return ROSTER.enlist(f"reward worker {index}", self._workers[index], pulse=True)
 
-    def _wait_ready(self) -> None:
-        try:
-            ray.get([worker.ready.remote() for worker in self._workers], timeout=self._timeout_s)
-        except RayActorError as error:
-            raise _cause(error) from error
-        except ray.exceptions.GetTimeoutError as error:
-            raise WorkerDied(f"reward workers were not ready within {self._timeout_s:g} s") from error
+    def _replace(self, index: int, error: BaseException | None) -> None:
+        before = self._members[index]
+        autopsy = death(before, "score", error)
+        logging.getLogger(__name__).warning("%s\nanother is started in its place", autopsy)
+        ROSTER.end(before)
+        self._members[index] = self._create(index)
+        ROSTER.dismiss([before])
+
+    def _on_all(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Calls a method on every worker, each with its own arguments; the first that fails or is late raises."""
+        refs = [getattr(worker, method).remote(*each) for worker, each in zip(self._workers, arguments, strict=True)]
+        deadline = time.monotonic() + self._timeout_s
+        results = []
+        for member, ref in zip(self._members, refs, strict=True):
+            done, frozen = ROSTER.wait([ref], [member], deadline - time.monotonic())
+            if frozen is not None:
+                raise death(frozen, "start")
+            if not done:
+                raise silence(member, f"start ({method})", self._timeout_s, "resources.step_timeout_s")
+            try:
+                results.append(ray.get(ref))
+            except (RayActorError, RayTaskError) as error:
+                raise _cause(error, member, "start") from error
+        return results
 
     def _submit(self, groups: list[Group], inputs: list[dict[str, Any]], terms: list[str]) -> None:
         load = [0] * len(self._workers)
@@ -182,7 +194,10 @@ class RewardService:
         deadline = time.monotonic() + wait_s
         while self._jobs:
             remaining = max(0.0, deadline - time.monotonic())
-            refs, _ = ray.wait(list(self._jobs), num_returns=1, timeout=remaining, fetch_local=True)
+            refs, frozen = ROSTER.wait(list(self._jobs), self._members, remaining)
+            if frozen is not None:
+                self._replace(self._members.index(frozen), None)  # its groups come back as those of a dead one
+                continue
             if refs:  # whatever else is there already comes along
                 refs, _ = ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=0)
             groups = [group for ref in refs for group in self._collect(ref)]
@@ -198,14 +213,14 @@ class RewardService:
         except RayActorError as error:
             job.losses += 1
             if self._workers[job.worker] is job.actor:  # else another of its groups has had it replaced
-                self._create(job.worker)
+                self._replace(job.worker, error)
             if job.losses <= MAX_LOSSES:
                 self._send(job)
                 return []
             failure = Failure("lost", f"its reward worker died {job.losses} times: {error}"[:2000])
             outcomes = [dict.fromkeys(job.terms, failure) for _ in job.inputs]
         except RayTaskError as error:
-            raise _cause(error) from error
+            raise _cause(error, self._members[job.worker], "score") from error
         rollouts = [rollout for group in job.groups for rollout in group.rollouts]
         for rollout, new in zip(rollouts, outcomes, strict=True):
             if rollout.failure is not None:
@@ -231,9 +246,9 @@ def _bad_golds_message(bad: Sequence[tuple[Prompt, dict[str, str]]], num_prompts
     )
 
 
-def _cause(error: Exception) -> RlvrError:
-    """The RlvrError that a worker raised, out of Ray's wrapping; else a WorkerDied that quotes the error."""
+def _cause(error: Exception, member: Member, phase: str) -> RlvrError:
+    """The RlvrError that a worker raised, out of Ray's wrapping; else the worker's autopsy."""
     cause = getattr(error, "cause", None) or error.__cause__
     if isinstance(cause, RlvrError):
         return type(cause)(str(cause))
-    return WorkerDied(f"a reward worker failed: {error}")
+    return death(member, phase, error)

@@ -18,6 +18,10 @@ class RewardWorker:
     def __init__(self, config: RewardConfig, processes: int, endpoints: dict[str, dict[str, Any]]) -> None:
         self._pool = RewardPool(config, processes, endpoints)
 
+    def pulse(self) -> float:
+        """That this process answers; its calls have limits of their own."""
+        return 0.0
+
     def ready(self) -> bool:
         """Answers once the pool has started."""
         return True

@@ -127,7 +127,7 @@ def test_a_critic_learns_resumes_and_is_read_back(ray_cluster: None, policy_dir:
         assert all(np.array_equal(a, b) for a, b in zip(values, again, strict=True)), "bit for bit"
         assert learn(critic, stage, groups(50, tokenizer)) == later
         os.kill(critic.group.pids()[1], signal.SIGKILL)
-        with pytest.raises(WorkerDied, match=r"objective\.critic: rank 1 died"):
+        with pytest.raises(WorkerDied, match=r"objective\.critic rank 1 died"):
             critic.values(rollouts)
     # One rank, frozen, from the exported weights, without packing: the same numbers; and those of Hugging Face.
     settings = f"path: {tmp_path / 'exported'}, frozen: true"

@@ -131,7 +131,7 @@ def test_a_frozen_reward_model(ray_cluster: None, policy_dir: str, classifier_di
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         started = time.monotonic()
-        with pytest.raises(WorkerDied, match=r"reward\.models\.rm: its process died"):
+        with pytest.raises(WorkerDied, match=r"reward\.models\.rm died"):
             list(models.score(groups(1, tokenizer, count=1)))
         assert time.monotonic() - started < 30
         other = models.frozen["soft"].pid()
@@ -185,6 +185,40 @@ def test_an_implicit_prm_learns_from_outcomes(ray_cluster: None, policy_dir: str
         assert means(models.update(again)) == later
 
 
+@pytest.mark.slow
+def test_a_token_outcome_model_learns_what_each_token_says(ray_cluster: None, policy_dir: str, tmp_path: Path) -> None:
+    """Its mean ranks completions it has not seen, its belief moves at the letter that decides; it resumes exactly."""
+    overrides = (
+        "reward.models={outcome: {kind: token_outcome, optimizer: {lr: 3e-3}}}",
+        "reward.terms.outcome={fn: token_outcome, model: outcome, weight: 0}",
+    )
+    with side_models(policy_dir, *overrides) as (models, tokenizer):
+        curve = []
+        for step in range(16):
+            batch = list(models.score(groups(step, tokenizer)))
+            curve.append(means(models.update(batch)))
+        assert curve[0]["model/outcome/loss"] == pytest.approx(np.log(2), abs=0.1)
+        assert np.mean([step["model/outcome/auc"] for step in curve[-3:]]) > 0.8
+        models.save(tmp_path)
+        unseen = list(models.score(groups(99, tokenizer)))
+        later = means(models.update(unseen))
+        rollouts = [rollout for group in unseen for rollout in group.rollouts]
+        values = [rollout.outcomes["outcome"] for rollout in rollouts]
+        behind = {1.0: [], 0.0: []}  # type: ignore[var-annotated]
+        for each, steps in zip(rollouts, values, strict=True):
+            assert isinstance(steps, Steps)
+            assert steps.unit == "token"
+            assert len(steps.values) == each.num_sampled_tokens
+            letter = min(each.text.find(x) for x in "ab" if x in each.text)
+            behind[each.outcomes["correct"].value].append(steps.values[letter])  # type: ignore[union-attr]
+        # Read AT the letter, not before it: an `a` there says more for a right outcome than a `b`.
+        assert np.mean(behind[1.0]) > np.mean(behind[0.0]) + 0.5
+        models.load(tmp_path)
+        again = list(models.score(groups(99, tokenizer)))
+        assert [rollout.outcomes["outcome"] for group in again for rollout in group.rollouts] == values
+        assert means(models.update(again)) == later
+
+
 def test_updating_before_scoring_shows_in_the_scores(ray_cluster: None, policy_dir: str) -> None:
     with side_models(
         policy_dir,
@@ -203,7 +237,7 @@ def test_updating_before_scoring_shows_in_the_scores(ray_cluster: None, policy_d
         # Evaluation leaves it out: its scores would move with training.
         assert isinstance(next(models.score(batch, evaluation=True)).rollouts[0].outcomes["prm"], Abstain)
         os.kill(models.learners["prm"].group.pids()[0], signal.SIGKILL)
-        with pytest.raises(WorkerDied, match=r"reward\.models\.prm: rank 0 died"):
+        with pytest.raises(WorkerDied, match=r"reward\.models\.prm rank 0 died"):
             list(models.score(groups(1, tokenizer)))
 
 

@@ -121,7 +121,7 @@ def test_sigterm_saves_and_leaves_no_process(tmp_path: Path) -> None:
     assert len(children) > 3
     os.kill(process.pid, signal.SIGTERM)
     output = process.communicate(timeout=90)[0].decode()
-    assert process.returncode == 130, output
+    assert process.returncode == 143, output
     assert "--resume" in output
     assert list((tmp_path / "addition" / "checkpoints").glob("step-*/manifest.json"))
     _, alive = psutil.wait_procs(children, timeout=15)

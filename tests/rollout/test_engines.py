@@ -186,7 +186,7 @@ def test_a_killed_engine_is_named(ray_cluster: None, small_model: str) -> None:
     groups = pool.generate(PROMPTS * 30, 4, endless, ("kill",))
     next(groups)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(WorkerDied, match=r"rollout worker 0 \(transformers\) died while generating"):
+    with pytest.raises(WorkerDied, match=r"engine 0 \(transformers\) died in phase generate"):
         list(groups)
     pool.close()
 
@@ -200,6 +200,6 @@ def test_a_request_that_the_engine_refuses_fails_alone(vllm_pool: RolloutPool) -
 
 def test_an_engine_that_cannot_start_says_why(ray_cluster: None, tmp_path: object) -> None:
     pool = RolloutPool(engine_spec("transformers", str(tmp_path)), 1, timeout_s=60)
-    with pytest.raises(WorkerDied, match=r"rollout worker 0 .* failed while start"):
+    with pytest.raises(WorkerDied, match=r"engine 0 .* failed in phase start"):
         pool.start(START_TIMEOUT_S)
     pool.close()
