@@ -5,14 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from rlvr.errors import RecipeError
+from rlvr.errors import Interrupted, RecipeError
+from rlvr.observe.run_log import read_metrics
 from rlvr.recipe.auxiliary import TeacherConfig
 from rlvr.recipe.load import load_recipe
+from rlvr.recipe.reward import NoiseConfig
 from rlvr.recipe.rules import check as check_rules
 from rlvr.recipe.schema import (
     AdditionSource,
@@ -23,13 +25,17 @@ from rlvr.recipe.schema import (
     LearnerResources,
     ModelConfig,
     Recipe,
+    RewardConfig,
     RewardResources,
     RlStage,
     SftStage,
     Stage,
 )
-from rlvr.recipe.trained_models import ClassifierModel, ImplicitPrmModel, ProgressModel
+from rlvr.recipe.trained_models import ClassifierModel, TrainedModel
 from rlvr.tasks.alphabet import PRINTABLE
+
+if TYPE_CHECKING:
+    from rlvr.controller.run import RunResult
 
 STEPS = 2
 # What a rehearsal cuts down to; smaller values of the recipe stay.
@@ -49,6 +55,8 @@ LIMITS = {
 }
 # Of an environment; its rollouts get room for all of their turns.
 TURN_LIMITS = {"max_turns": 3, "max_turn_tokens": 16, "max_observation_tokens": 48, "processes": 2}
+SIGNAL = 0.5
+"""Share of the completions that are told right, beside those that are."""
 Change = tuple[str, str, str]
 
 
@@ -66,10 +74,22 @@ def rehearse(path: Path, overrides: Sequence[str], console: Console | None = Non
         small, changes = shrink(recipe, Path(scratch))
         console.print(_table(recipe.name, changes))
         result = run_recipe(small, console=console)
-    if result.interrupted:
-        raise KeyboardInterrupt
+    if result.signal is not None:
+        raise Interrupted(result.signal)
+        idle = [stage.name for stage in small.stages if not isinstance(stage, EvalStage) and _is_idle(result, stage)]
+    if idle:
+        console.print(
+            f"[yellow]Nothing was learnt in {', '.join(idle)}[/yellow]: no step had a gradient. Either no completion "
+            "was kept, or all of them have the same advantage."
+        )
     steps = ", ".join(f"{stage.steps} {stage.kind} steps" for stage in result.stages if stage.steps)
     console.print(f"[green]{recipe.name} rehearses[/green]: {steps} on the real stack in {result.seconds:.0f} s.")
+
+
+def _is_idle(result: RunResult, stage: Stage) -> bool:
+    """Whether no step of the stage had a gradient other than 0."""
+    rows = [row["metrics"] for row in read_metrics(result.run.path) if row["stage"] == stage.name]
+    return not any(row.get("grad_norm", (0.0, 0.0))[0] for row in rows)
 
 
 def shrink(recipe: Recipe, scratch: Path) -> tuple[Recipe, list[Change]]:
@@ -132,6 +152,10 @@ def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
     if not isinstance(stage, SftStage):
         # A demonstration must keep its length; nothing is generated that long, see the evaluation's own limit.
         rollout = cut(rollout, "rollout.", "max_completion_tokens")
+        if rollout.window_tokens is not None and rollout.max_completion_tokens % rollout.window_tokens:
+            half = rollout.max_completion_tokens // 2
+            changes.append((f"{at}.rollout.window_tokens", str(rollout.window_tokens), str(half)))
+            rollout = rollout.model_copy(update={"window_tokens": half})
     rollout = rollout.model_copy(
         update={
             "max_prompt_tokens": max(rollout.max_prompt_tokens, 2048),
@@ -167,12 +191,22 @@ def _shrink_stage(stage: Stage, changes: list[Change]) -> Stage:
     if isinstance(stage, SftStage):
         return cut(stage, "", "batch_size").model_copy(update=update)
     assert isinstance(stage, RlStage)
+    update["reward"] = _with_signal(stage.reward, at, changes)
     parts: dict[str, Any] = {"filter": cut(stage.objective.filter, "objective.filter.", "max_generation_rounds")}
     if stage.objective.advantage == "pass_at_k":
         parts["advantage_options"] = cut(stage.objective.advantage_options, "objective.advantage_options.", "pass_k")
     if stage.objective.critic is not None:
         parts["critic"] = cut(stage.objective.critic, "objective.critic.", "mini_batches", "epochs", "warmup_steps")
     return stage.model_copy(update=update | {"objective": stage.objective.model_copy(update=parts)})
+
+
+def _with_signal(reward: RewardConfig, at: str, changes: list[Change]) -> RewardConfig:
+    """A random model is never right, and where all rewards are equal hardly a method trains: half are told right."""
+    noise = reward.noise or NoiseConfig(correction="none")
+    if (noise.term or reward.correct_term) not in reward.process_terms or noise.added_false_positive >= SIGNAL:
+        return reward
+    changes.append((f"{at}.reward.noise.added_false_positive", f"{noise.added_false_positive:g}", f"{SIGNAL:g}"))
+    return reward.model_copy(update={"noise": noise.model_copy(update={"added_false_positive": SIGNAL})})
 
 
 def _critic_path(stage: Stage) -> str | None:
@@ -184,7 +218,7 @@ def _shrink_models(stage: Stage, scratch: Path, changes: list[Change]) -> Stage:
     """Models beside the policy that hold weights become tiny ones on CPU, of the rehearsal's own tokenizer."""
     models: dict[str, Any] = dict(stage.reward.models)
     for name, model in stage.reward.models.items():
-        if isinstance(model, ClassifierModel | ImplicitPrmModel | ProgressModel):
+        if isinstance(model, TrainedModel):
             path = str(scratch / "reward-model") if isinstance(model, ClassifierModel) else None
             # A character is a token here, so texts are longer than the recipe's.
             limit = {"max_tokens": 32768} if isinstance(model, ClassifierModel) else {}

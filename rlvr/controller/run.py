@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from rlvr.cluster.versions import versions
-from rlvr.controller.checkpoint import CRITIC, MODELS, REPLAY, RunState, latest_valid
+from rlvr.controller.checkpoint import CRITIC, MODELS, REPLAY, WINDOWS, RunState, latest_valid
+from rlvr.controller.clock import Clock
 from rlvr.controller.context import StageContext
 from rlvr.controller.evaluate import EvaluationResult
-from rlvr.controller.export import export_verified
+from rlvr.controller.export import export_form, export_verified
+from rlvr.controller.interrupt import interruptible, rescued
 from rlvr.controller.kl import KlControl
+from rlvr.controller.memory import peaks_of
 from rlvr.controller.objective_state import ObjectiveState
+from rlvr.controller.optimal_values import sample_reference_values
 from rlvr.controller.replay import ReplayBuffer
 from rlvr.controller.rl import train_rl
 from rlvr.controller.rundir import RunDir, open_run_dir
 from rlvr.controller.session import Session
 from rlvr.controller.sft import demonstration_sequences, train_sft
+from rlvr.controller.windows import windows_of
+from rlvr.controller.worst_case import try_worst_case
 from rlvr.curriculum.uniform import UniformCurriculum
-from rlvr.errors import RecipeError
+from rlvr.errors import RecipeError, WorkerDied
 from rlvr.observe.progress import Progress
 from rlvr.observe.run_log import RunLog, read_metrics
 from rlvr.observe.summary import StageSummary, render_summary, summarise, write_summary
@@ -42,13 +47,13 @@ from rlvr.tasks.prompts import PromptSet, build_prompts
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run came to: evaluations in order as (step, result), seconds, and whether it was interrupted."""
+    """What a run came to: evaluations in order as (step, result), seconds, and the signal that ended it, if one did."""
 
     run: RunDir
     evaluations: list[tuple[int, EvaluationResult]] = field(default_factory=list)
     stages: list[StageSummary] = field(default_factory=list)
     seconds: float = 0.0
-    interrupted: bool = False
+    signal: int | None = None
 
 
 def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | None = None) -> RunResult:
@@ -65,24 +70,25 @@ def run_recipe(recipe: Recipe, on_existing: str = "refuse", console: Console | N
     console.print(_opening(recipe, run, trains), highlight=False, markup=False)
     with _log_file(run), open_log(recipe, run, resumed) as log, Session(recipe, run, needs_learner=trains) as session:
         position = Position.resume(resumed, session) if resumed else Position(session.model_dir)
-        with _interruptible() as interrupt:
+        with interruptible() as interruption:
             for index, stage in enumerate(recipe.stages):
                 exported = _export_dir(run, recipe, index)
                 if resumed and index < resumed[1].stage_index:
                     continue
-                context = open_stage(session, run, log, stage, index, position, console)
                 position.model_dir = starting_weights(run, recipe, index, session.model_dir)
-                interrupt.append(context)
-                _run_stage(context, position, exported)
+                context = open_stage(session, run, log, stage, index, position, console)
+                interruption.open(context)
+                with rescued(context):
+                    _run_stage(context, position, exported)
                 result.evaluations += context.evaluations
                 position.step = context.step
                 if context.stop_requested:
-                    result.interrupted = True
+                    result.signal = interruption.signal
                     break
     result.seconds = time.monotonic() - started
     # From the log and not from this process's memory, so that the summary of a resumed run is that of the whole.
     result.stages = summarise(read_metrics(run.path), {stage.name: stage.kind for stage in recipe.stages})
-    status = "interrupted" if result.interrupted else "finished"
+    status = "finished" if result.signal is None else "interrupted"
     facts = {"name": recipe.name, "status": status, "total_seconds": result.seconds, "versions": versions()}
     write_summary(run.path, result.stages, facts)
     console.print(render_summary(result.stages, recipe.name))
@@ -153,7 +159,9 @@ def open_stage(
         kl=KlControl(stage.objective, state.kl if state and resumed else None) if isinstance(stage, RlStage) else None,
         adaptive=_adaptive(stage, state.auxiliary if state and resumed else None),
         replay=_replay(stage, session.recipe.seed),
+        windows=windows_of(stage, session.decode) if isinstance(stage, RlStage) else None,
         demonstrations=_demonstrations(session, stage, train),
+        clock=Clock(partial(peaks_of, session)),
     )
 
 
@@ -200,7 +208,7 @@ def _run_stage(context: StageContext[Any], position: Position, exported: Path | 
         else:
             train_sft(context, first_step)
     if exported is not None and not context.stop_requested:
-        export_verified(session.learner, exported)
+        export_verified(session.learner, exported, export_form(stage, last=exported == context.run.export))
         critic = session.critic(stage)
         if critic:
             critic.export(context.run.critic_export(stage.name))
@@ -228,7 +236,9 @@ def prepare_learner(context: StageContext[Any], position: Position) -> int:
         session.learner.load_teacher(teacher.path or context.run.stage_export(str(teacher.from_stage)))
     side_models = session.side_models(stage, position.model_dir)
     critic = session.critic(stage, position.model_dir)
-    first_step = 0
+    if isinstance(stage, RlStage):
+        sample_reference_values(context)
+    first_step, evaluation_due = 0, False
     if position.state is not None and position.state.stage_index == context.stage_index:
         assert position.checkpoint is not None
         session.learner.load(position.checkpoint / "learner")
@@ -237,15 +247,22 @@ def prepare_learner(context: StageContext[Any], position: Position) -> int:
             critic.load(position.checkpoint / CRITIC)
         if context.replay:
             context.replay.load(position.checkpoint / REPLAY)
+        if context.windows:
+            context.windows.load(position.checkpoint / WINDOWS, context.curriculum.prompts)
         first_step = context.stage_step = position.state.stage_step
+        evaluation_due = position.state.evaluation_due
     position.state = None
+    if stage.learner.worst_case_step:
+        context.log.log(context.step, stage.name, 0, try_worst_case(context))
     if isinstance(stage, RlStage):
         session.push()
     if first_step == 0:
         # A trial save: a full disk or a wrong permission shows now, not after the first hours.
         context.save(0)
-        if stage.evaluation.at_start:
-            context.evaluate()
+    context.at_rest(first_step, evaluation_due)
+    if evaluation_due or (first_step == 0 and stage.evaluation.at_start):
+        context.evaluate()
+        context.at_rest(first_step)
     context.clock.take()
     return first_step
 
@@ -286,30 +303,11 @@ def _log_file(run: RunDir) -> Iterator[None]:
     root.setLevel(logging.INFO)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         root.exception("the run ended with an error")
+        if isinstance(error, WorkerDied):
+            run.autopsy.write_text("\n".join([str(error), *getattr(error, "__notes__", [])]) + "\n")
         raise
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[StageContext[Any]]]:
-    """The first SIGINT or SIGTERM ends the run after the current step, with a checkpoint; the second at once."""
-    contexts: list[StageContext[Any]] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield contexts
-        return
-
-    def ask_to_stop(number: int, frame: object) -> None:
-        if not contexts or contexts[-1].stop_requested:
-            raise KeyboardInterrupt
-        contexts[-1].stop_requested = True
-
-    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield contexts
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
