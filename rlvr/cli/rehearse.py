@@ -74,9 +74,9 @@ def rehearse(path: Path, overrides: Sequence[str], console: Console | None = Non
         small, changes = shrink(recipe, Path(scratch))
         console.print(_table(recipe.name, changes))
         result = run_recipe(small, console=console)
+        idle = [stage.name for stage in small.stages if not isinstance(stage, EvalStage) and _is_idle(result, stage)]
     if result.signal is not None:
         raise Interrupted(result.signal)
-        idle = [stage.name for stage in small.stages if not isinstance(stage, EvalStage) and _is_idle(result, stage)]
     if idle:
         console.print(
             f"[yellow]Nothing was learnt in {', '.join(idle)}[/yellow]: no step had a gradient. Either no completion "

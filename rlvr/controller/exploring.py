@@ -38,7 +38,7 @@ def guide_unsolved(
         stage.reward.correct_term,
         lambda prompt: hinted_prompt(prompt, hints, stage.task.template, session.tokenizer, limit),
         lambda prompts: session.rollouts.generate(prompts, hints.completions, sampling, (*key, "hints")),
-        lambda guided: session.side_models(stage).score(context.rewards.score(guided)),
+        context.judge,
     )
 
 

@@ -75,8 +75,7 @@ def generate_batch(context: StageContext[RlStage], stage_step: int) -> tuple[lis
                 session.environment(stage),
                 greedy_last=stage.rollout.greedy_baseline,
             )
-            judged = session.side_models(stage).score(context.rewards.score(generated))
-            fresh = sorted(judged, key=group_order)
+            fresh = sorted(context.judge(generated), key=group_order)
             parts.append(guide_unsolved(context, fresh, key, stage_step))
             parts.append(context.total.assign(fresh, stage_step))
             parts.append(apply_failure_policy(fresh, stage.reward))

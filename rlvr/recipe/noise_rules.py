@@ -28,11 +28,17 @@ def noise_faults(reward: RewardConfig, advantage: str | None) -> Iterator[Fault]
 def _noise(reward: RewardConfig, noise: NoiseConfig, advantage: str | None) -> Iterator[Fault]:
     if noise.term is not None and noise.term not in reward.terms:
         yield ("noise", "term"), noise.term, f"names no term; {_choose(noise.term, reward.terms)}"
+    term = noise.term or reward.correct_term
     highest = noise.max_false_negative if noise.appeals else noise.false_negative
     key = "max_false_negative" if noise.appeals else "false_negative"
     if noise.false_positive + highest >= 1:
         text = f"with false_positive={noise.false_positive} the two rates must sum to less than 1"
         yield ("noise", key), highest, text
+    if (noise.added_false_positive or noise.added_false_negative) and term not in reward.process_terms:
+        text = (
+            "is scored by a model beside the policy, whose scores take no added noise; name a verifier, or leave it out"
+        )
+        yield ("noise", "term"), term, text
     if noise.correction != "none" and advantage is not None and advantage != "reward" and not is_path(advantage):
         text = (
             f"objective.advantage={advantage} centres or scales rewards, which undoes this correction (an affine map) "

@@ -68,6 +68,16 @@ class NoiseConfig(Section):
     false_negative: float = Field(0.0, ge=0, lt=1, description="rho1: share of right ones that are rejected.")
     appeals: AppealsConfig | None = Field(None, description="Estimate false_negative while training.")
     max_false_negative: float = Field(0.5, gt=0, lt=1, description="Bound on the estimate from appeals.")
+    added_false_positive: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the wrong completions that training is told are right: noise put in on purpose, to see "
+        "what a method stands. Held-out evaluation keeps the verdicts.",
+    )
+    added_false_negative: float = Field(
+        0.0, ge=0, le=1, description="Share of the right completions that training is told are wrong."
+    )
 
 
 class QuarantineConfig(Section):

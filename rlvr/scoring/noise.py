@@ -11,7 +11,7 @@ any such map, so the corrected value must be the advantage itself: `objective.ad
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlvr.metrics import Metrics
@@ -51,6 +51,21 @@ def false_negative_rate(num_overturned: float, fraction: float, num_accepted: fl
 def is_appealed(rollout: Rollout, fraction: float) -> bool:
     """Whether a rejected rollout is among the `fraction` that the second verifier sees; the same in every process."""
     return derive_seed("appeal", rollout.seed, rollout.prompt.id, rollout.member) / MAX_SEED < fraction
+
+
+def with_added_noise(groups: Iterable[Group], config: NoiseConfig | None, term: str) -> Iterator[Group]:
+    """Yields the groups with a share of the term's verdicts of 0 and 1 turned around, the same ones in every run.
+
+    Those have `added_noise` in their info.
+    """
+    for group in groups:
+        for rollout in group.rollouts if config is not None else ():
+            outcome = rollout.outcomes.get(term)
+            if isinstance(outcome, Score) and outcome.value in (0.0, 1.0):
+                rate = config.added_false_negative if outcome.value else config.added_false_positive
+                if derive_seed("added noise", rollout.seed, rollout.prompt.id, rollout.member) / MAX_SEED < rate:
+                    rollout.outcomes[term] = Score(1.0 - outcome.value, {**(outcome.info or {}), "added_noise": True})
+        yield group
 
 
 class NoiseCorrection:

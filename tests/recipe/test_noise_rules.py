@@ -21,6 +21,7 @@ def test_what_is_sound_passes():
     assert faults(correction="forward", appeals=AppealsConfig(by="second")) == []
     assert faults("grpo", correction="none", appeals=AppealsConfig(by="second")) == []
     assert faults("my.py:advantage", false_negative=0.2) == []
+    assert faults("grpo", correction="none", added_false_positive=0.9, added_false_negative=0.9) == []
     assert faults(None, false_negative=0.2) == []  # an evaluation has no advantage
     assert faults(quarantine=QuarantineConfig(terms=("second",))) == []
 
@@ -47,6 +48,14 @@ def test_what_is_sound_passes():
                 "terms": {**TERMS, "second": RewardTerm(fn="exact_match", weight=0, scope="batch")},
             },
             "remove reward.terms.second.scope",
+        ),
+        (
+            {
+                "term": "rm",
+                "added_false_positive": 0.1,
+                "terms": TERMS | {"rm": RewardTerm(fn="reward_model", model="m")},
+            },
+            "noise.term=rm: is scored by a model beside the policy",
         ),
         ({"quarantine": QuarantineConfig(terms=("thrid",))}, "on_failure.quarantine.terms=thrid: names no term"),
         ({"quarantine": QuarantineConfig(terms=("answer",))}, "decides correctness"),

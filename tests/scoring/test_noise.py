@@ -7,7 +7,15 @@ import torch
 from rlvr.objectives.advantages import grpo, reward, rloo
 from rlvr.recipe.reward import AppealsConfig, NoiseConfig
 from rlvr.records import Abstain, Failure, Group, Prompt, Rollout, SamplingParams, Score, Segment
-from rlvr.scoring.noise import NoiseCorrection, appeals_of, backward, false_negative_rate, forward, is_appealed
+from rlvr.scoring.noise import (
+    NoiseCorrection,
+    appeals_of,
+    backward,
+    false_negative_rate,
+    forward,
+    is_appealed,
+    with_added_noise,
+)
 
 
 def rollout(member, **outcomes):
@@ -54,6 +62,34 @@ def test_group_normalisation_undoes_the_correction_and_the_reward_slot_keeps_it(
     torch.testing.assert_close(grpo(corrected, groups), grpo(verdicts, groups), atol=1e-5, rtol=0)
     torch.testing.assert_close(rloo(corrected, groups), rloo(verdicts, groups) / 0.7)
     assert torch.equal(reward(corrected, groups), corrected)
+
+
+def test_added_noise_turns_a_share_of_verdicts_around_the_same_ones_each_time():
+    verdicts = [float(member % 4 == 0) for member in range(4000)]
+
+    def told(**rates):
+        members = [rollout(member, answer=Score(verdict)) for member, verdict in enumerate(verdicts)]
+        config = NoiseConfig(correction="none", **rates)
+        (group,) = with_added_noise([Group(members[0].prompt, members)], config, "answer")
+        return [r.outcomes["answer"] for r in group.rollouts]
+
+    noisy = told(added_false_positive=0.3, added_false_negative=0.1)
+    assert noisy == told(added_false_positive=0.3, added_false_negative=0.1)
+    # Of 3000 wrong ones and 1000 right ones; five standard deviations are 0.042 and 0.047.
+    assert np.mean([o.value for o, v in zip(noisy, verdicts, strict=True) if v == 0.0]) == pytest.approx(0.3, abs=0.042)
+    assert np.mean([o.value for o, v in zip(noisy, verdicts, strict=True) if v == 1.0]) == pytest.approx(0.9, abs=0.047)
+    changed = [outcome.value != verdict for outcome, verdict in zip(noisy, verdicts, strict=True)]
+    assert [bool((outcome.info or {}).get("added_noise")) for outcome in noisy] == changed
+    assert [outcome.value for outcome in told()] == verdicts
+    assert {outcome.value for outcome in told(added_false_positive=1.0)} == {1.0}
+
+
+def test_added_noise_leaves_what_is_no_verdict():
+    kept = [Score(0.5), Abstain("unknown"), Failure("exception", "broken")]
+    members = [rollout(member, answer=outcome, other=Score(0.0)) for member, outcome in enumerate(kept)]
+    config = NoiseConfig(correction="none", added_false_positive=1.0, added_false_negative=1.0)
+    (group,) = with_added_noise([Group(members[0].prompt, members)], config, "answer")
+    assert [r.outcomes for r in group.rollouts] == [{"answer": o, "other": Score(0.0)} for o in kept]
 
 
 def test_only_verdicts_are_corrected():
