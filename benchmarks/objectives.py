@@ -17,6 +17,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -120,6 +121,43 @@ def largest_difference(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> 
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in zip(ours, theirs, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of each side, by name: seconds of the rounds, and peak memory (MiB) of three passes with a frozen head."""
+
+    seconds: dict[str, list[float]]
+    peaks: dict[str, list[float]]
+    difference: float
+
+    @property
+    def times(self) -> list[float]:
+        """Chunked over full logits, round by round."""
+        return _ratios(self.seconds)
+
+    @property
+    def memory(self) -> list[float]:
+        return _ratios(self.peaks)
+
+
+def compare(options: argparse.Namespace) -> Comparison:
+    """Runs both sides, alternating; `options` are those of the command line."""
+    case = Case(options)
+    sides: dict[str, Side] = {"full logits": full_logprobs, "chunked": chunked(options.chunk)}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    difference = 0.0
+    for number in range(options.rounds + 1):
+        results = {}
+        for name in sorted(sides, reverse=bool(number % 2)):
+            taken, results[name] = case.step(sides[name])
+            if number:  # the first round warms up: threads, page tables, kernels
+                seconds[name].append(taken)
+        if not number:
+            difference = largest_difference(results["chunked"], results["full logits"])
+        del results
+    peaks = {name: [case.peak(side) / 2**20 for _ in range(3)] for name, side in sides.items()}
+    return Comparison(seconds, peaks, difference)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -133,28 +171,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    case = Case(options)
-    sides: dict[str, Side] = {"full logits": full_logprobs, "chunked": chunked(options.chunk)}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    peaks: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(options.rounds + 1):
-        results = {}
-        for name in sorted(sides, reverse=bool(number % 2)):
-            taken, results[name] = case.step(sides[name])
-            if number:  # the first round warms up: threads, page tables, kernels
-                seconds[name].append(taken)
-        if not number:
-            print(f"largest relative difference: {largest_difference(results['chunked'], results['full logits']):.1e}")
-        del results
-    for name, side in sides.items():
-        peaks[name] = [case.peak(side) / 2**20 for _ in range(3)]
-    for name in sides:
-        print(f"{name:12s} {_spread(seconds[name])} s, {_spread(peaks[name])} MiB")
-    times, memory = (
-        [ours / theirs for ours, theirs in zip(of["chunked"], of["full logits"], strict=True)]
-        for of in (seconds, peaks)
+    found = compare(options)
+    print(f"largest relative difference: {found.difference:.1e}")
+    for name in found.seconds:
+        print(f"{name:12s} {_spread(found.seconds[name])} s, {_spread(found.peaks[name])} MiB")
+    print(
+        f"ratio        time {_spread(found.times)}, memory {_spread(found.memory)} "
+        f"= 1/{1 / statistics.median(found.memory):.1f}"
     )
-    print(f"ratio        time {_spread(times)}, memory {_spread(memory)} = 1/{1 / statistics.median(memory):.1f}")
+
+
+def _ratios(of: dict[str, list[float]]) -> list[float]:
+    return [ours / theirs for ours, theirs in zip(of["chunked"], of["full logits"], strict=True)]
 
 
 def _spread(values: list[float]) -> str:
