@@ -11,6 +11,7 @@ from rich.table import Table
 
 from rlvr.recipe.arithmetic import derive, gpu_demand, side_processes
 from rlvr.recipe.load import dump_recipe, load_recipe
+from rlvr.recipe.memory import memory_rows
 from rlvr.recipe.schema import ModelConfig, Recipe, RewardConfig, RlStage, Section, SftStage, Stage
 
 
@@ -68,6 +69,8 @@ def _table(stage: Stage, recipe: Recipe) -> Table:
     table.add_column("how")
     for quantity, value, how in derive(stage, recipe.resources):
         table.add_row(quantity, f"{value:,}" if isinstance(value, int) else escape(value), escape(how))
+    for quantity, size, how in memory_rows(recipe, stage) if isinstance(stage, SftStage | RlStage) else ():
+        table.add_row(quantity, size, escape(how))
     return table
 
 

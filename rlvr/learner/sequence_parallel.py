@@ -118,8 +118,10 @@ class _AllToAll(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        # Both in the same order of memory: an empty tensor like a transposed one would be transposed.
+        grad = grad.contiguous()
         received = torch.empty_like(grad)
-        dist.all_to_all_single(received, grad.contiguous(), group=ctx.group)
+        dist.all_to_all_single(received, grad, group=ctx.group)
         return received, None
 
 

@@ -53,7 +53,7 @@ def shape_of(shard: Shard) -> str:
     """The worst micro-batch in words."""
     rows = shard.mini_batches[-1][0]
     lengths = [int(shard.offsets[i + 1] - shard.offsets[i]) for i in rows]
-    count = f"{len(rows)} sequence{'s' * (len(rows) > 1)}"
+    count = f"{len(rows):,} sequence{'s' * (len(rows) > 1)}"
     return f"a micro-batch of {sum(lengths):,} tokens ({count}, the longest of {max(lengths):,})"
 
 

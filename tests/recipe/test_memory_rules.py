@@ -109,7 +109,7 @@ def test_the_bytes_of_a_rank_by_hand() -> None:
     learner = LearnerConfig(dtype="bfloat16", zero_stage=3, max_tokens_per_micro_batch=4096)
 
     def sizes(learner: LearnerConfig, reference: bool = False) -> dict[str, float]:
-        return {name.strip(): size for name, size, _ in rank_memory(shape, learner, 8, 2048, reference)}
+        return {name.strip(): size for name, size, _ in rank_memory(shape, learner, 8, 4096, reference)}
 
     found = sizes(learner, reference=True)
     assert found["weights"] == 7e9 * 2 / 8
