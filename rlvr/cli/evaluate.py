@@ -55,5 +55,10 @@ def evaluation_recipe(recipe: Recipe, model: str | None) -> Recipe:
     sections = {name: getattr(last, name) for name in EvalStage.model_fields if name not in ("kind", "name")}
     update: dict[str, object] = {"stages": [EvalStage(kind="eval", name="eval", **sections)]}
     if model is not None:
+        if (Path(model) / "adapter_config.json").is_file() and not (Path(model) / "config.json").is_file():
+            raise RecipeError(
+                f"--model={model}: is a LoRA adapter and no model; merge it with `rlvr export RUN {model}-merged "
+                "--form merged` and evaluate that"
+            )
         update["model"] = ModelConfig(path=model, trust_remote_code=recipe.model.trust_remote_code)
     return recipe.model_copy(update=update)

@@ -10,15 +10,18 @@ from rlvr.errors import RecipeError, RlvrError
 from rlvr.recipe.load import load_recipe
 
 
-def export(run_dir: Path, output: Path, checkpoint: str | None) -> None:
-    """Loads a checkpoint into the learner, exports, compares every tensor, and decodes with the result."""
+def export(run_dir: Path, output: Path, checkpoint: str | None, form: str | None = None) -> None:
+    """Loads a checkpoint into the learner, exports, compares every tensor, and decodes with the result.
+
+    `form` is merged or adapter, for a stage that trained adapters; None takes the recipe's.
+    """
     if output.exists():
         raise RecipeError(f"{output}: exists already; name a directory that does not")
     if not (run_dir / "recipe.yaml").is_file():
         raise RecipeError(f"{run_dir}: no run directory (it has no recipe.yaml)")
     recipe = load_recipe(run_dir / "recipe.yaml")
     from rlvr.controller.checkpoint import damaged_files, latest_valid, read_state
-    from rlvr.controller.export import export_verified, load_back
+    from rlvr.controller.export import export_form, export_verified, load_back
     from rlvr.controller.run import starting_weights
     from rlvr.controller.rundir import RunDir
     from rlvr.controller.session import Session
@@ -38,10 +41,11 @@ def export(run_dir: Path, output: Path, checkpoint: str | None) -> None:
         state = read_state(path)
     stage = recipe.stages[state.stage_index]
     assert stage.kind != "eval", stage
+    written = export_form(stage, last=True, asked=form)
     with Session(recipe, run, needs_engines=False) as session:
         source = starting_weights(run, recipe, state.stage_index, session.model_dir)
         session.learner.setup(source, stage.learner, total_optimizer_steps(stage), recipe.seed, reference=False)
         session.learner.load(path / "learner")
-        export_verified(session.learner, output)
+        export_verified(session.learner, output, written)
     load_back(output)
     typer.echo(f"{output}: {path.name} of {recipe.name}; every tensor compared, loaded back and run.")

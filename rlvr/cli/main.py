@@ -137,6 +137,9 @@ def export(
     checkpoint: Annotated[
         str | None, typer.Option(help="Name of a checkpoint, e.g. step-000220; the newest valid one if left out.")
     ] = None,
+    form: Annotated[
+        str | None, typer.Option(help="merged or adapter; the recipe's learner.lora.export if left out.")
+    ] = None,
 ) -> None:
     """Write a checkpoint as a Hugging Face model directory, load it back and compare.
 
@@ -145,7 +148,7 @@ def export(
     from rlvr.cli.export import export as run
 
     with _user_errors():
-        run(run_dir, output, checkpoint)
+        run(run_dir, output, checkpoint, form)
 
 
 @app.command()

@@ -25,8 +25,9 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch.distributed import distributed_c10d
 
-from rlvr.errors import RecipeError, RlvrError
+from rlvr.errors import RecipeError, RlvrError, RunStopped
 from rlvr.learner.batch import MicroBatch
+from rlvr.learner.lora import base_checksum, dropping
 from rlvr.learner.losses import TensorMetrics
 from rlvr.learner.schedule import lr_factor
 from rlvr.metrics import Metrics, merge
@@ -102,10 +103,21 @@ class TrainingEngine:
     """A policy, its optimizer and its schedule, sharded by ZeRO over the ranks."""
 
     def __init__(
-        self, load: Callable[[], nn.Module], learner: LearnerConfig, total_steps: int, world_size: int, device: str
+        self,
+        load: Callable[[], nn.Module],
+        learner: LearnerConfig,
+        total_steps: int,
+        world_size: int,
+        device: str,
+        seed: int = 0,
     ) -> None:
-        """`load` builds the policy; under ZeRO-3 its weights are partitioned while they are read. Collective."""
+        """`load` builds the policy; under ZeRO-3 its weights are partitioned while they are read. Collective.
+
+        Parameters that need no gradient stay as they are; `seed` is what dropout of adapters draws from.
+        """
         self.learner = learner
+        self.seed = seed
+        self.rank = dist.get_rank()
         self.total_steps = total_steps
         self.world_size = world_size
         self.num_steps = 0
@@ -119,6 +131,7 @@ class TrainingEngine:
         )
         self.policy = self.engine.module
         self.device = self.engine.device
+        self.base = base_checksum(self, self.rank) if learner.lora is not None else ""
 
     def forward(self, batch: MicroBatch, temperature: float, through_logits: bool = False) -> tuple[Tensor, Tensor]:
         """Logprobs and entropies [M] without gradient. Collective under ZeRO-3."""
@@ -140,7 +153,8 @@ class TrainingEngine:
         parts: list[TensorMetrics] = []
         finite = torch.ones((), device=self.device)
         for position, batch in enumerate(micro_batches, start=1):
-            logprobs, entropies = self.engine(batch, temperature)
+            with dropping(self.policy, self.learner.lora, (self.seed, self.num_steps, position, self.rank)):
+                logprobs, entropies = self.engine(batch, temperature)
             loss, metrics = loss_of(batch, logprobs, entropies)
             parts.append(metrics)
             finite *= torch.isfinite(loss.detach())
@@ -164,15 +178,16 @@ class TrainingEngine:
             yield
 
     def shares(self) -> list[Tensor]:
-        """What this rank holds of each parameter: all of it, or its part under ZeRO-3."""
-        return [p.ds_tensor.detach() if self.partitioned else p.detach() for p in self.policy.parameters()]
+        """What this rank holds of each parameter that trains: all of it, or its part under ZeRO-3."""
+        trained = [p for p in self.policy.parameters() if p.requires_grad]
+        return [p.ds_tensor.detach() if self.partitioned else p.detach() for p in trained]
 
     def snapshot(self) -> list[Tensor]:
         """A copy of `shares` in bfloat16, as an engine would be sent them."""
         return [share.to(torch.bfloat16, copy=True) for share in self.shares()]
 
     def weights_are_finite(self) -> bool:
-        """Whether every rank holds finite weights only. Collective; reads each rank's own share."""
+        """Whether all weights that train are finite on every rank. Collective; reads each rank's own share."""
         finite = torch.ones((), device=self.device)
         for share in self.shares():
             finite *= torch.isfinite(share).all().to(self.device)
@@ -180,16 +195,35 @@ class TrainingEngine:
         return bool(finite.item())
 
     def save(self, directory: Path) -> None:
-        """Weights, optimizer state and step number, sharded as they are. Collective."""
+        """Weights that train, optimizer state and step number, sharded as they are. Collective.
+
+        Under LoRA the base is not saved but remembered by its checksum. Raises RunStopped when it is not what it was.
+        """
+        state: dict[str, Any] = {"num_steps": self.num_steps}
+        if self.learner.lora is not None:
+            state["base"] = self.base
+            if base_checksum(self, self.rank) != self.base:
+                raise RunStopped("learner: the frozen base has changed while adapters trained, so nothing was saved")
         self.engine.save_checkpoint(
-            str(directory), tag=CHECKPOINT_TAG, client_state={"num_steps": self.num_steps}, save_latest=False
+            str(directory),
+            tag=CHECKPOINT_TAG,
+            client_state=state,
+            save_latest=False,
+            exclude_frozen_parameters=self.learner.lora is not None,
         )
 
     def load(self, directory: Path) -> None:
         """Takes up what `save` wrote with the same ZeRO stage and number of ranks. Collective."""
-        path, state = self.engine.load_checkpoint(str(directory), tag=CHECKPOINT_TAG)
+        path, state = self.engine.load_checkpoint(
+            str(directory), tag=CHECKPOINT_TAG, load_module_strict=self.learner.lora is None
+        )
         if path is None:
             raise RlvrError(f"learner checkpoint {directory}: nothing to load; was it saved with other resources?")
+        if self.learner.lora is not None and state.get("base") != self.base:
+            raise RlvrError(
+                f"learner checkpoint {directory}: its adapter was trained on another base than the one loaded now; "
+                "bring back the weights that the stage started from (the model, or the stage before it under stages/)"
+            )
         self.num_steps = state["num_steps"]
 
     def close(self) -> None:
@@ -276,6 +310,7 @@ def _config(learner: LearnerConfig, world_size: int, device: str, frozen: bool =
 
 def _optimizer(policy: nn.Module, learner: LearnerConfig, device: str) -> torch.optim.Optimizer:
     optimizer = learner.optimizer
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     options: dict[str, Any] = {
         "lr": optimizer.lr,
         "betas": optimizer.betas,
@@ -283,10 +318,10 @@ def _optimizer(policy: nn.Module, learner: LearnerConfig, device: str) -> torch.
         "weight_decay": optimizer.weight_decay,
     }
     if learner.offload != "none" and device == "cuda":
-        return DeepSpeedCPUAdam(policy.parameters(), adamw_mode=True, **options)
+        return DeepSpeedCPUAdam(trained, adamw_mode=True, **options)
     if learner.zero_stage == 0 and learner.dtype == "float32":
-        return ClippedAdamW(policy.parameters(), optimizer.max_grad_norm, **options)
-    return torch.optim.AdamW(policy.parameters(), **options)
+        return ClippedAdamW(trained, optimizer.max_grad_norm, **options)
+    return torch.optim.AdamW(trained, **options)
 
 
 @contextmanager
@@ -304,4 +339,6 @@ def _loading(config: dict[str, Any] | None) -> Iterator[None]:
 
 
 def _num_parameters(policy: nn.Module) -> int:
-    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in policy.parameters())
+    """Of those that train."""
+    trained = (parameter for parameter in policy.parameters() if parameter.requires_grad)
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained)

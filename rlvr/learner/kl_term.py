@@ -14,12 +14,12 @@ from rlvr.objectives.kl import critical_token_weights, straight_through
 from rlvr.recipe.kl import KlConfig
 
 if TYPE_CHECKING:
-    from rlvr.learner.engine import FrozenEngine
+    from rlvr.learner.reference import Reference
 
 
 def set_reference(
     batch: MicroBatch,
-    reference: FrozenEngine,
+    reference: Reference,
     config: KlConfig,
     temperature: float,
     old_entropies: Tensor | None = None,

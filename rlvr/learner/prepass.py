@@ -13,7 +13,8 @@ from rlvr.learner.policy_losses import needs_whole_rollouts
 from rlvr.recipe.objective import ObjectiveConfig
 
 if TYPE_CHECKING:
-    from rlvr.learner.engine import FrozenEngine, TrainingEngine
+    from rlvr.learner.engine import TrainingEngine
+    from rlvr.learner.reference import Reference
 
 
 def keeps_rollouts_together(objective: ObjectiveConfig) -> bool:
@@ -51,7 +52,7 @@ def needs_reference(objective: ObjectiveConfig) -> bool:
 
 def fill(
     engine: TrainingEngine,
-    reference: FrozenEngine | None,
+    reference: Reference | None,
     batches: Sequence[MicroBatch],
     objective: ObjectiveConfig,
     temperature: float,

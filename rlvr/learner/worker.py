@@ -31,11 +31,12 @@ from rlvr.learner.token_scale import set_token_scale
 from rlvr.metrics import Metrics, merge
 from rlvr.recipe.kl import KlConfig
 from rlvr.recipe.schema import LearnerConfig, ObjectiveConfig
-from rlvr.transfer.buckets import Bucket
+from rlvr.transfer.buckets import Bucket, Form
 
 if TYPE_CHECKING:
     from rlvr.learner.anchor import MovingAnchor
     from rlvr.learner.engine import FrozenEngine, LossFunction, TrainingEngine
+    from rlvr.learner.reference import Reference
     from rlvr.transfer.cuda import CudaSender, SenderSpec
 
 
@@ -48,7 +49,7 @@ class LearnerWorker:
         self.world_size = world_size
         self.device = device
         self.engine: TrainingEngine | None = None
-        self.reference: FrozenEngine | None = None
+        self.reference: Reference | None = None
         self.anchor: MovingAnchor | None = None
         self.frozen: FrozenEngine | None = None
         self.teacher: FrozenEngine | None = None
@@ -85,11 +86,14 @@ class LearnerWorker:
     ) -> int:
         """Loads the policy, and a frozen copy of it if asked; replaces what an earlier call loaded. Hidden size.
 
+        Under LoRA the reference is the policy without its adapters, and no copy.
         `head` is policy, or scalar for a model that answers with a number per token instead of a logprob. A model that
         is not `trained` has no optimizer and answers `token_outputs` only.
         """
         from rlvr.learner.engine import FrozenEngine, TrainingEngine
+        from rlvr.learner.lora import adapted
         from rlvr.learner.policy import check_probe, load_policy, probe_batches
+        from rlvr.learner.reference import BaseReference
         from rlvr.learner.scalar import load_scalar
 
         self._release()
@@ -100,10 +104,13 @@ class LearnerWorker:
             load_scalar if head == "scalar" else load_policy, model_dir, learner, trust_remote_code
         )
         if trained:
-            self.engine = TrainingEngine(load, learner, total_optimizer_steps, self.world_size, self.device)
+            trainable = load if learner.lora is None else partial(adapted, load, learner.lora, seed, model_dir)
+            self.engine = TrainingEngine(trainable, learner, total_optimizer_steps, self.world_size, self.device, seed)
         else:
             self.frozen = FrozenEngine(load, learner, self.world_size, self.device)
-        if reference:
+        if reference and self.engine is not None and learner.lora is not None:
+            self.reference = BaseReference(self.engine)
+        elif reference:
             self.reference = FrozenEngine(load, learner, self.world_size, self.device)
         self.weights_checked = False
         scorer: Any = self._scorer()
@@ -246,11 +253,11 @@ class LearnerWorker:
                 found += zip(batch.rows, (part.cpu().numpy() for part in kl.split(batch.row_tokens)), strict=True)
         return found
 
-    def parameter_specs(self) -> list[tuple[str, tuple[int, ...]]]:
-        """Hugging Face names and full shapes; tied weights appear once."""
+    def parameter_specs(self, form: Form = "weights") -> list[tuple[str, tuple[int, ...]]]:
+        """Names and full shapes of what leaves in a form; tied weights appear once."""
         from rlvr.learner import weights
 
-        return weights.parameter_specs(self._engine())
+        return weights.parameter_specs(self._engine(), form)
 
     def gather_bucket(self, bucket: Bucket) -> tuple[np.ndarray, dict[str, int]]:
         """The bucket's bytes and checksums on rank 0. RunStopped when any weight of the model is not finite."""
@@ -291,12 +298,12 @@ class LearnerWorker:
         if self.reference is not None and self._anchor_file(directory).is_file():
             self._anchor().load(self._anchor_file(directory))
 
-    def export(self, directory: str) -> None:
-        """Hugging Face directory, written by rank 0. RunStopped when weights are not finite."""
+    def export(self, directory: str, form: Form = "weights") -> None:
+        """Hugging Face directory of a model or adapter (peft), by rank 0. RunStopped for weights not finite."""
         from rlvr.learner import weights
 
         weights.require_finite(self._engine(), "exported")
-        weights.export(self._engine(), self.model_dir, Path(directory), self.rank, self.trust_remote_code)
+        weights.export(self._engine(), self.model_dir, Path(directory), self.rank, self.trust_remote_code, form)
 
     def _step(
         self, step: list[MicroBatch], temperature: float, loss_of: LossFunction, constant: float = 0.0
@@ -335,7 +342,8 @@ class LearnerWorker:
 
         if self.anchor is None:
             assert self.reference is not None, "setup(reference=True) is needed for an anchor that moves"
-            self.anchor = MovingAnchor(self._engine(), self.reference)
+            reference: Any = self.reference  # a copy: the rules refuse a moving one under LoRA
+            self.anchor = MovingAnchor(self._engine(), reference)
         return self.anchor
 
     def _anchor_file(self, directory: str) -> Path:

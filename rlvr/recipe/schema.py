@@ -15,6 +15,7 @@ from rlvr.recipe.credit import AnchorConfig as AnchorConfig
 from rlvr.recipe.credit import CreditConfig as CreditConfig
 from rlvr.recipe.exploration import Hints as Hints
 from rlvr.recipe.exploration import Oversampling as Oversampling
+from rlvr.recipe.lora import LoraConfig as LoraConfig
 from rlvr.recipe.methods.names import PresetName
 from rlvr.recipe.objective import FilterConfig as FilterConfig
 from rlvr.recipe.objective import KlConfig as KlConfig
@@ -240,6 +241,7 @@ class LearnerConfig(Section):
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     offload: Literal["none", "optimizer", "parameters"] = Field("none", description="What ZeRO keeps on the CPU.")
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
 
 
 # --- evaluation, checkpoints, monitoring ------------------------------------------------------------------------------
@@ -287,14 +289,14 @@ class MonitorConfig(Section):
 # --- stages ----------------------------------------------------------------------------------------------------------
 
 
+START_FROM = "Name of the earlier stage whose weights this one starts from; null: the one before it that trains."
+
+
 class StageBase(Section):
     """What every stage has. Sections missing in a stage are taken from the recipe's top level when it is loaded."""
 
     name: str = Field(description="Unique in the recipe; defaults to the kind.")
     preset: PresetName | None = Field(
-START_FROM = "Name of the earlier stage whose weights this one starts from; null: the one before it that trains."
-
-
         None, description="Named method (`rlvr methods`) whose slot choices stand under those written in the recipe."
     )
     task: TaskConfig

@@ -33,6 +33,10 @@ class EngineSpec:
     sleep_mode: bool = False
     transfer_backend: str | None = None
     trust_remote_code: bool = False
+    lora_rank: int = 0
+    """Largest rank of the adapters that the engine will be sent; 0: it will be sent none."""
+    lora_modules: tuple[str, ...] | None = None
+    """Names of the layers that adapters may fit; null: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,13 @@ class RolloutEngine(Protocol):
     def has_unfinished(self) -> bool: ...
 
     def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
-        """Copies a bucket into the running weights."""
+        """Copies a bucket into the running weights; of an adapter it is kept until `finish_update` applies it."""
 
     def finish_update(self, version: int, sent: Mapping[str, int]) -> list[str]:
-        """Resets every cache, takes the version; returns the tensors whose checksums differ from `sent`."""
+        """Resets every cache, takes the version; returns the tensors whose checksums differ from `sent`.
+
+        With tensors of an adapter in `sent`, every later request is answered with that adapter, else with none.
+        """
 
     def sleep(self) -> None:
         """Gives the GPU memory of weights and KV cache back; nothing on CPU."""

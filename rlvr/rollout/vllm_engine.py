@@ -12,23 +12,71 @@ from typing import TYPE_CHECKING, Any
 from rlvr.models.tokenizer import load_tokenizer
 from rlvr.records import FinishReason, SamplingParams
 from rlvr.rollout.engine import Completion, EngineSpec, Request
-from rlvr.transfer.buckets import Bucket, checksums, mismatches, unpack
+from rlvr.transfer.buckets import PEFT_PREFIX, WORD_MODULUS, Bucket, checksum, checksums, mismatches, unpack
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+ADAPTER_ID = 1  # of the one adapter that an engine has at a time
+SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM makes room for one of these
 
 
 class WorkerExtension:
     """Methods that vLLM mixes into its worker; called through `collective_rpc`."""
 
     model_runner: Any
+    rlvr_adapter: dict[str, Any]
 
     def rlvr_load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
+        if bucket.form == "adapter":
+            held = self.__dict__.setdefault("rlvr_adapter", {})
+            held |= {name: tensor.clone() for name, tensor in unpack(bucket, buffer)}
+            return
         # Weights of an unquantised CPU model stay plain parameters here (`_keep_weights_in_place`).
         self.model_runner.model.load_weights(iter(unpack(bucket, buffer)))
 
+    def rlvr_apply_adapter(self) -> None:
+        """Puts the adapter whose buckets were loaded in the place of the one before; nothing touches a disk."""
+        from vllm.lora.lora_model import LoRAModel
+        from vllm.lora.peft_helper import PEFTHelper
+
+        workers = self.model_runner.lora_manager
+        slots = workers._adapter_manager
+        tensors, self.rlvr_adapter = self.rlvr_adapter, {}
+        rank = next(tensor.shape[0] for name, tensor in tensors.items() if name.endswith(".lora_A.weight"))
+        # B comes scaled already, and alpha = rank leaves it as it is.
+        config = {"r": rank, "lora_alpha": rank, "target_modules": []}
+        mapper = getattr(slots.model, "hf_to_vllm_mapper", None)
+        adapter = LoRAModel.from_lora_tensors(
+            ADAPTER_ID,
+            tensors,
+            PEFTHelper.from_dict(config),
+            device="cpu",
+            dtype=workers.lora_config.lora_dtype,
+            model_vocab_size=workers.vocab_size,
+            weights_mapper=mapper.get_rename_mapper() if mapper is not None else None,
+            skip_prefixes=getattr(slots.model, "lora_skip_prefixes", None),
+        )
+        slots.remove_adapter(ADAPTER_ID)
+        slots.add_adapter(adapter)
+        slots.activate_adapter(ADAPTER_ID)
+
     def rlvr_checksums(self) -> dict[str, int]:
-        return checksums(self.model_runner.model.named_parameters())
+        """Of what the model computes with: its weights, and the adapter in the slot that requests use."""
+        parameters = self.model_runner.model.named_parameters()
+        # A layer that an adapter may fit is wrapped, and its own weight is one name further down.
+        sums = checksums((name.replace(".base_layer.", "."), parameter) for name, parameter in parameters)
+        workers = getattr(self.model_runner, "lora_manager", None)
+        if workers is None or ADAPTER_ID not in workers._adapter_manager.lora_index_to_id:
+            return sums
+        slot = workers._adapter_manager.lora_index_to_id.index(ADAPTER_ID)
+        for name, layer in workers._adapter_manager.modules.items():
+            for key, stacked in (("lora_A", layer.lora_a_stacked), ("lora_B", layer.lora_b_stacked)):
+                # One for each of the layers that vLLM has fused into this one.
+                parts = stacked if isinstance(stacked, tuple) else (stacked,)
+                sums[f"{PEFT_PREFIX}{name}.{key}.weight"] = sum(checksum(part[slot]) for part in parts) % WORD_MODULUS
+        return sums
 
     def rlvr_packed_modules(self) -> dict[str, list[str]]:
         return dict(getattr(self.model_runner.model, "packed_modules_mapping", {}))
@@ -71,16 +119,22 @@ class VllmEngine:
             arguments |= {"kv_cache_memory_bytes": spec.kv_cache_bytes, "block_size": 32}
         else:
             arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
+        if spec.lora_rank:
+            rank = next(rank for rank in SERVED_RANKS if rank >= spec.lora_rank)
+            modules = list(spec.lora_modules) if spec.lora_modules is not None else None
+            arguments |= {"enable_lora": True, "max_lora_rank": rank, "lora_target_modules": modules}
         if spec.transfer_backend:
             arguments |= {"weight_transfer_config": {"backend": spec.transfer_backend}}
         self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         self.packed_modules = self.engine.collective_rpc("rlvr_packed_modules")[0]
+        self.adapter: Any = None
 
     def add(self, request: Request) -> None:
         from vllm.inputs import TokensPrompt
 
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
-        self.engine.add_request(request.id, prompt, _to_vllm(request.sampling, request.seed))
+        sampling = _to_vllm(request.sampling, request.seed)
+        self.engine.add_request(request.id, prompt, sampling, lora_request=self.adapter)
 
     def step(self) -> list[Completion]:
         return [_to_completion(output) for output in self.engine.step() if output.finished]
@@ -92,6 +146,13 @@ class VllmEngine:
         self.engine.collective_rpc("rlvr_load_bucket", args=(bucket, buffer))
 
     def finish_update(self, version: int, sent: Mapping[str, int]) -> list[str]:
+        self.adapter = None
+        if any(name.startswith(PEFT_PREFIX) for name in sent):
+            from vllm.lora.request import LoRARequest
+
+            self.engine.collective_rpc("rlvr_apply_adapter")
+            # vLLM wants a path; it would look there only for an adapter that is not in its slots, and find nothing.
+            self.adapter = LoRARequest("policy", ADAPTER_ID, "/nonexistent/the-adapter-is-sent-in-memory")
         # Cached keys and values belong to the old weights; a stale prefix is off by nats, silently.
         if not self.engine.reset_prefix_cache():
             raise RuntimeError("vLLM refused to reset its prefix cache: requests are still running")
@@ -106,8 +167,9 @@ class VllmEngine:
 
     def sleep(self) -> None:
         if self.spec.sleep_mode and not self.engine.is_sleeping():
-            # Level 2 drops the weights: the learner sends new ones before the next rollout anyway.
-            self.engine.sleep(level=2)
+            # Level 2 drops the weights: the learner sends new ones before the next rollout anyway. Where it sends
+            # adapters only, level 1 keeps their base in host memory.
+            self.engine.sleep(level=1 if self.spec.lora_rank else 2)
 
     def wake(self) -> None:
         if self.spec.sleep_mode and self.engine.is_sleeping():

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,22 +20,30 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 WORD_MODULUS = 1 << 64
+PEFT_PREFIX = "base_model.model."  # of the names of an adapter's tensors, wherever adapters are kept
+
+Form = Literal["weights", "base", "adapter", "peft"]
+"""What of a policy travels: its weights, adapters added to them; without its adapters; the adapters alone, as an engine
+applies them (their scaling in B); the adapters as peft writes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Which tensors travel together: Hugging Face names, full shapes, and the dtype they travel in."""
+    """Which tensors travel together: names and full shapes, the dtype they travel in, what they are of the policy."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     dtype: str
+    form: Form = "weights"
 
     @property
     def num_bytes(self) -> int:
         return sum(map(math.prod, self.shapes)) * ITEM_BYTES[self.dtype]
 
 
-def plan_buckets(specs: Iterable[tuple[str, tuple[int, ...]]], dtype: str, cap_bytes: int) -> list[Bucket]:
+def plan_buckets(
+    specs: Iterable[tuple[str, tuple[int, ...]]], dtype: str, cap_bytes: int, form: Form = "weights"
+) -> list[Bucket]:
     """Cuts (name, shape) in their order into buckets of at most cap_bytes; a larger tensor gets one of its own."""
     buckets: list[Bucket] = []
     pending: list[tuple[str, tuple[int, ...]]] = []
@@ -44,7 +52,7 @@ def plan_buckets(specs: Iterable[tuple[str, tuple[int, ...]]], dtype: str, cap_b
     def close() -> None:
         if pending:
             names, shapes = zip(*pending, strict=True)
-            buckets.append(Bucket(names, shapes, dtype))
+            buckets.append(Bucket(names, shapes, dtype, form))
 
     for name, shape in specs:
         num_bytes = math.prod(shape) * ITEM_BYTES[dtype]
@@ -59,11 +67,16 @@ def plan_buckets(specs: Iterable[tuple[str, tuple[int, ...]]], dtype: str, cap_b
 
 def pack(bucket: Bucket, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
     """Casts the bucket's tensors to its dtype and lays them out in one uint8 array."""
+    return pack_each(bucket, tensors.__getitem__)
+
+
+def pack_each(bucket: Bucket, value_of: Callable[[str], torch.Tensor]) -> np.ndarray:
+    """`pack` for tensors that are computed by name: one exists at a time."""
     import torch
 
     buffer = torch.empty(bucket.num_bytes, dtype=torch.uint8)
     for name, view in _views(bucket, buffer):
-        view.copy_(tensors[name].detach())
+        view.copy_(value_of(name).detach())
     return buffer.numpy()
 
 

@@ -104,13 +104,13 @@ def _gathered_source(engine: TrainingEngine, spec: SenderSpec, rank: int) -> Any
     import torch
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
-    from rlvr.learner.weights import parameter_specs
+    from rlvr.learner.weights import outgoing
 
     dtype = getattr(torch, spec.dtype)
 
     class GatheredSource(WeightSource):
         def __init__(self) -> None:
-            self.specs = parameter_specs(engine)
+            self.specs = [(name, tensor.shape) for name, tensor in outgoing(engine).items()]
             self.buckets: list[Bucket] = plan_buckets(self.specs, spec.dtype, spec.cap_bytes)
             self.sums: dict[str, int] = {}
 
@@ -118,11 +118,12 @@ def _gathered_source(engine: TrainingEngine, spec: SenderSpec, rank: int) -> Any
             return [ParamMeta(name, dtype, shape) for name, shape in self.specs]
 
         def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-            named = dict(engine.policy.model.named_parameters())
+            named = outgoing(engine)
             for bucket in self.buckets:
-                with engine.gathered([named[name] for name in bucket.names]), torch.no_grad():
+                needed = dict.fromkeys(p for name in bucket.names for p in named[name].parameters)
+                with engine.gathered(list(needed)), torch.no_grad():
                     for name in bucket.names:
-                        tensor = named[name].detach().to(dtype)
+                        tensor = named[name].value().detach().to(dtype)
                         if rank == 0:
                             self.sums[name] = checksum(tensor)
                         yield name, tensor

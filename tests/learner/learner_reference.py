@@ -6,7 +6,9 @@ AdamW, clipping by the global norm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,11 +57,18 @@ def train(
     kl: tuple[str, float] | None = None,
     epochs: int = 1,
     mini_batches: list[list[int]] | None = None,
+    adapt: Callable[[Any], Any] | None = None,
 ) -> Trajectory:
-    """`mini_batches` are the rollouts of each optimizer step of an epoch; None: one step on all."""
+    """`mini_batches` are the rollouts of each optimizer step of an epoch; None: one step on all.
+
+    `adapt` makes a peft model of the loaded one; the weights are then those of base and adapter merged by peft.
+    """
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    if adapt is not None:
+        model = adapt(model)
     reference = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, eps=eps, weight_decay=0.0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, eps=eps, weight_decay=0.0)
     result = Trajectory()
     for batch in batches:
         with torch.no_grad():
@@ -91,8 +100,10 @@ def train(
                 loss.backward()
                 total += loss.item()
             result.losses.append(total)
-            result.grad_norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm).item())
+            result.grad_norms.append(torch.nn.utils.clip_grad_norm_(trained, max_norm).item())
             optimizer.step()
+    if adapt is not None:
+        model = model.merge_and_unload()
     result.weights = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
     return result
 
