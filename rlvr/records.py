@@ -201,6 +201,8 @@ class Rollout:
     `dropped` is empty for a rollout that trains, else the reason that the waterfall counts it under.
     `guided` says that it was sampled with a hint in sight that its segments do not show (`rlvr.controller.hints`),
     `replayed` that an earlier step sampled it (`rlvr.controller.replay`).
+    `open` says that a window cut it and that a later step goes on with it: it has no reward yet. Its first
+    `trained_tokens` sampled tokens have trained in earlier steps (`rlvr.controller.windows`).
     """
 
     prompt: Prompt
@@ -219,6 +221,8 @@ class Rollout:
     references: dict[str, float] = field(default_factory=dict)
     guided: bool = False
     replayed: bool = False
+    open: bool = False
+    trained_tokens: int = 0
 
     @property
     def num_completion_tokens(self) -> int:
@@ -231,7 +235,12 @@ class Rollout:
 
     @property
     def truncated(self) -> bool:
-        """True when the completion hit its token limit instead of ending by itself."""
+        """True when the completion hit its token limit instead of ending by itself; one that goes on has not."""
+        return self.cut and not self.open
+
+    @property
+    def cut(self) -> bool:
+        """True when a limit ended the last request, of the completion or of its window."""
         return self.segments[-1].finish_reason == "length"
 
     @property

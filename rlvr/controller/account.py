@@ -18,15 +18,17 @@ def account(groups: Sequence[Group], stage: RlStage) -> Metrics:
     rollouts = [rollout for group in groups for rollout in group.rollouts if not is_greedy(rollout)]
     # What a hint led to says nothing of what the policy does without one.
     scored = [rollout for rollout in rollouts if rollout.reward is not None and not rollout.guided]
+    ended = [rollout for rollout in rollouts if not rollout.open]
     metrics: Metrics = {
         "reward": of_values(rollout.reward for rollout in scored if rollout.reward is not None),
         "accuracy": of_values(is_correct(rollout, stage.reward.correct_term) for rollout in scored),
-        "completion_tokens": of_values(rollout.num_completion_tokens for rollout in rollouts),
-        "truncated": of_values(rollout.truncated for rollout in rollouts),
+        "completion_tokens": of_values(rollout.num_completion_tokens for rollout in ended),
+        "truncated": of_values(rollout.truncated for rollout in ended),
         "failed": of_values(bool(rollout.failures) for rollout in rollouts),
         "zero_variance": of_values(
             len({r.reward for r in group.rollouts if r.reward is not None and not is_greedy(r)}) <= 1
             for group in groups
+            if not all(rollout.open for rollout in group.rollouts)
         ),
     }
     if any(rollout.turns for rollout in rollouts):

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlvr.controller.advantages import advantage_of, finished, greedy_rewards, is_greedy
+from rlvr.controller.advantages import NO_BASELINE, advantage_of, finished, greedy_rewards, is_greedy
 from rlvr.controller.auxiliary import marks_of, set_marks
 from rlvr.controller.credit import is_anchored, is_plain, token_advantages
 from rlvr.controller.estimates import Estimate
 from rlvr.controller.members import choose_members
-from rlvr.controller.optimal_values import value_facts
+from rlvr.controller.optimal_values import has_value, value_facts
+from rlvr.controller.outcome_weights import outcome_weights
 from rlvr.controller.replay import replay_columns
 from rlvr.controller.selecting import down_sample
+from rlvr.controller.span_weights import span_weights
+from rlvr.controller.windows import earlier_tokens
 from rlvr.learner.batch import TrainSequence
 from rlvr.recipe.schema import FilterConfig, ObjectiveConfig, RolloutConfig
 from rlvr.records import Group, Rollout
@@ -79,7 +82,7 @@ def assemble(
     """Advantages over each group's kept rollouts, spread over their tokens; one sequence per segment.
 
     Truncated rollouts that the recipe masks are marked as dropped here: after the baseline, before the loss; those that
-    lack what the credit is anchored at (a verifier abstained) before the baseline.
+    lack what the credit is anchored at (a verifier abstained), or a value of their prompt, before the baseline.
     `penalties` gives what to subtract from each reward (KL in the reward): a number, or one per sampled token, each
     token then pays for itself and for what follows it. `tokenizer` says which tokens stand in a
     step, where the credit asks. `estimate` gives the advantages of a critic. `bonus` gives
@@ -90,11 +93,14 @@ def assemble(
     for rollout in (rollout for group in groups for rollout in group.kept):
         if not is_anchored(rollout, objective.credit.anchor):
             rollout.dropped = ABSTAINED
+        elif not has_value(rollout, objective):
+            rollout.dropped = NO_BASELINE
     ordered = sorted((group for group in groups if group.kept), key=group_order)
     rollouts = [rollout for group in ordered for rollout in group.kept]
     if not rollouts:
         return []
-    rewards = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float32)
+    # One that goes on in a later step has none yet; the critic's value at the cut stands for it.
+    rewards = torch.tensor([0.0 if r.open else r.reward for r in rollouts], dtype=torch.float32)
     subtracted = penalties(rollouts) if penalties is not None else [0.0] * len(rollouts)
     if penalties is not None:
         rewards = rewards - torch.tensor([float(np.sum(penalty)) for penalty in subtracted], dtype=torch.float32)
@@ -126,7 +132,9 @@ def assemble(
             # It has counted in its group's baseline; its own tokens leave the loss.
             rollout.dropped = TRUNCATED
         else:
-            of_rollout = to_sequences(rollout, index, advantage, {**columns[index], **replay_columns(rollout)})
+            more = replay_columns(rollout) | earlier_tokens(rollout) | span_weights(rollout, objective, tokenizer)
+            more |= outcome_weights(rollout, advantage, objective)
+            of_rollout = to_sequences(rollout, index, advantage, {**columns[index], **more})
             for sequence in of_rollout:
                 sequence.group = int(group_of[index])
                 sequence.facts = {"reward": float(rewards[index])} | value_facts(rollout, objective)

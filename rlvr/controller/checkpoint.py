@@ -18,6 +18,7 @@ STATE = "controller.json"
 MODELS = "models"  # training state of the models beside the policy
 CRITIC = "critic"  # and that of the critic
 REPLAY = "replay.jsonl"  # completions of earlier steps
+WINDOWS = "windows.jsonl"  # completions that the next step goes on with
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,11 @@ def estimates(
     """`values` and `penalties` (off the rewards) per sampled token; `counted` rollouts are what whitening is over.
 
     Rewards stand at the token at which they are known. The whole of the reward stands at the last one, but for a
-    rollout that is bootstrapped where it was cut: it has none yet.
+    rollout that is bootstrapped where it was cut: it has none yet. Tokens that earlier steps have trained are in no
+    statistic of the whitening.
     """
     lengths = [rollout.num_sampled_tokens for rollout in rollouts]
-    cut = torch.tensor([rollout.truncated and config.truncated == "bootstrap" for rollout in rollouts])
+    cut = torch.tensor([r.open or (r.truncated and config.truncated == "bootstrap") for r in rollouts])
     known = [_rewards(r, bool(c), config, tokenizer) for r, c in zip(rollouts, cut, strict=True)]
     rewards = _padded(known) - _padded([torch.from_numpy(np.asarray(p, dtype=np.float64)) for p in penalties])
     told = _padded([torch.from_numpy(np.asarray(v, dtype=np.float64)) for v in values])
@@ -68,7 +69,8 @@ def estimates(
     if config.estimate == "action_value":
         advantages = judged.clone()
     if config.whiten:
-        trained = mask & torch.tensor(list(counted))[:, None]
+        first = torch.tensor([rollout.trained_tokens for rollout in rollouts])[:, None]
+        trained = mask & torch.tensor(list(counted))[:, None] & (torch.arange(mask.shape[1]) >= first)
         advantages[mask] = whiten(advantages[mask], trained[mask])
     return [
         Estimate(
@@ -80,6 +82,8 @@ def estimates(
 
 
 def _rewards(rollout: Rollout, cut: bool, config: CriticConfig, tokenizer: Any) -> Tensor:
+    if rollout.open:
+        return torch.zeros(rollout.num_sampled_tokens, dtype=torch.float64)
     worth = worth_of(rollout, tokenizer)
     if not config.rewards:
         return torch.zeros(worth.num_tokens, dtype=torch.float64)

@@ -17,11 +17,17 @@ from rlvr.models.scored_text import UnscorableError, candidate_of, scored_ids
 from rlvr.models.tokenizer import load_tokenizer
 from rlvr.observe.statistics import area_under_curve
 from rlvr.recipe.schema import LearnerConfig, ResourcesConfig
-from rlvr.recipe.trained_models import ClassifierModel, ImplicitPrmModel, ProgressModel
+from rlvr.recipe.trained_models import (
+    ClassifierModel,
+    ImplicitPrmModel,
+    ProgressModel,
+    TokenOutcomeModel,
+    TrainedModel,
+)
 from rlvr.records import Failure, Group, Outcome, Rollout, Score, Span, Steps
 from rlvr.scoring.reward_model import outcome_of
 
-LOSSES = {"classifier": "pair", "implicit_prm": "outcome", "progress": "progress"}
+LOSSES = {"classifier": "pair", "implicit_prm": "outcome", "progress": "progress", "token_outcome": "outcome"}
 LOGGED = ("loss", "accuracy", "grad_norm", "lr", "skipped_steps")
 
 
@@ -31,7 +37,7 @@ class SideLearner:
     def __init__(
         self,
         name: str,
-        config: ClassifierModel | ImplicitPrmModel | ProgressModel,
+        config: TrainedModel,
         resources: ResourcesConfig,
         learner: LearnerConfig,
         model_dir: str,
@@ -129,6 +135,9 @@ class SideLearner:
             return Failure("non_finite", "the model's outputs are not finite; lower its learning rate")
         if isinstance(self.config, ProgressModel):
             return Steps(tuple(outputs.tolist()), tuple(turn_spans(rollout)), "token")
+        if isinstance(self.config, TokenOutcomeModel):
+            each = tuple((i, i + 1) for i in range(len(outputs)))
+            return Steps(tuple(outputs.tolist()), each, "token", {"logit": float(outputs.mean()) if each else 0.0})
         rewards = self.config.beta * outputs.astype(np.float64)
         spans = turn_spans(rollout)
         if self.config.granularity == "token":
@@ -149,6 +158,11 @@ class SideLearner:
                 ends = [start + end - 1 for at, end in _turn_ends(rollout) if at == index]
                 if ends:
                     sequences.append(marked(ids, ends, 1.0, number, target))
+                continue
+            if isinstance(self.config, TokenOutcomeModel):
+                sampled = [start + i for i, mask in enumerate(segment.loss_mask) if mask]
+                if sampled:
+                    sequences.append(marked(ids, sampled, 1.0 / rollout.num_sampled_tokens, number, target))
                 continue
             mask = np.zeros(len(ids), dtype=bool)
             mask[start:] = segment.loss_mask
@@ -219,6 +233,8 @@ def _turn_ends(rollout: Rollout) -> list[tuple[int, int]]:
 
 
 def _total(outcome: Outcome | None) -> float | None:
+    if isinstance(outcome, Score | Steps) and outcome.info and "logit" in outcome.info:
+        return float(outcome.info["logit"])
     if isinstance(outcome, Score):
-        return float(outcome.info["logit"]) if outcome.info and "logit" in outcome.info else outcome.value
+        return outcome.value
     return sum(outcome.values) if isinstance(outcome, Steps) else None

@@ -32,5 +32,10 @@ class UniformCurriculum:
             self.drawn += 1
         return drawn
 
+    def ahead(self, count: int) -> list[Prompt]:
+        """The distinct prompts of the first `count` draws, in their order; nothing is drawn."""
+        own = UniformCurriculum(self.prompts, self.seed)
+        return list({prompt.id: prompt for prompt in own.draw(min(count, len(self.prompts)))}.values())
+
     def observe(self, groups: Sequence[Group]) -> None:
         """Learns nothing: every prompt is as likely as any other."""

@@ -25,6 +25,10 @@ RELABELLED = "relabelled"
 """Column of sequences that were sampled under another prompt than they train under: 1 at their tokens."""
 
 
+OUTCOME_WEIGHT = "outcome_weight"
+"""Column of what a model of the outcome thinks a token counts."""
+
+
 def imitation(tokens: PolicyTokens, config: Any) -> Tensor:
     """-w logprob, [M]."""
     weights = tokens.advantages if config.weight == "advantage" else torch.ones_like(tokens.advantages)
@@ -49,7 +53,7 @@ def rlsc(tokens: PolicyTokens, config: Any) -> Tensor:
 
 
 def oreal(tokens: PolicyTokens, config: Any) -> Tensor:
-    """OREAL with outcome-model weights from column `outcome_weight` where there is one, [M].
+    """OREAL with outcome-model weights from their column where there is one, [M].
 
     The policy gradient on wrong completions keeps the paper's on-policy form: its ratio is 1 at every step.
     """
@@ -57,7 +61,7 @@ def oreal(tokens: PolicyTokens, config: Any) -> Tensor:
     advantages = tokens.advantages
     if config.clone == "one":
         advantages = torch.where(positive > 0, torch.ones_like(advantages), advantages)
-    weights = tokens.columns.get("outcome_weight", torch.ones_like(advantages))
+    weights = tokens.columns.get(OUTCOME_WEIGHT, torch.ones_like(advantages))
     return rules.oreal_loss(tokens.logprobs, advantages, positive, weights, config.negative_scale)
 
 

@@ -16,10 +16,14 @@ from rlvr.objectives.token_weights import TokenFacts
 from rlvr.recipe.objective import ObjectiveConfig
 from rlvr.recipe.schedule import annealed
 
+SPAN_WEIGHT = "span_weight"
+"""Column that the driver fills for the token weight `span` (`rlvr.controller.span_weights`)."""
+
 TOKEN_WEIGHTS: dict[str, Callable[[TokenFacts, Any], Tensor]] = {
     "balanced_halves": imitation_losses.balanced_halves,
     "entropy_forks": lambda facts, config: rules.entropy_forks(facts, config.share),
     "replay_importance": imitation_losses.replay_importance,
+    "span": lambda facts, config: facts.columns.get(SPAN_WEIGHT, torch.full_like(facts.weights, config.outside)),
     "signal": lambda facts, config: rules.signal(facts, annealed(config.share, config.anneal, facts.stage_step)),
 }
 """Name -> what each token's policy loss is multiplied with, from the facts of a mini-batch and the recipe's section."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rlvr.objectives import group_preferences
+from rlvr.objectives import group_preferences, hindsight
 
 GroupLoss = Callable[[Tensor, Tensor, Tensor, Tensor, Any, Mapping[str, Tensor]], Tensor]
 """(sums, lengths, rewards, groups, config, facts) -> loss.
@@ -28,6 +28,7 @@ GROUP_LOSSES: dict[str, GroupLoss] = {
     "dno": group_preferences.dno,
     "dpo": group_preferences.dpo,
     "gpo": group_preferences.gpo,
+    "hir": hindsight.hir,
     "ipo": group_preferences.ipo,
     "mpo": group_preferences.mpo,
     "nash_md": group_preferences.nash_md,

@@ -84,9 +84,14 @@ def trpa(sums: Tensor, lengths: Tensor, rewards: Tensor, groups: Tensor, config:
 
 def adpo(sums: Tensor, lengths: Tensor, rewards: Tensor, groups: Tensor, config: Any, facts: Facts) -> Tensor:
     """Mean over the groups whose rewards differ of the listwise cross entropy; ADPO (2510.18913)."""
+    tau: float | Tensor = config.tau
+    if config.adaptive is not None:
+        own = config.adaptive
+        factors = own.entropy, own.reward
+        tau = p.adaptive_temperature(sums, rewards, groups, config.tau, factors, own.reward_range, (own.low, own.high))
     targets = p.listwise_targets(rewards, groups, config.target_temperature)
     num_groups = _num_groups(groups[targets > 0])
-    return p.adpo_loss(sums, targets, groups, config.tau).sum() / max(1, num_groups)
+    return p.adpo_loss(sums, targets, groups, tau).sum() / max(1, num_groups)
 
 
 def a_star_po(sums: Tensor, lengths: Tensor, rewards: Tensor, groups: Tensor, config: Any, facts: Facts) -> Tensor:

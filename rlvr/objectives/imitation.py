@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 MAX_IMPORTANCE = 16.0  # iw-SFT's clamp of the completion's weight, in its code
 MIN_RATE, MAX_RATE = 0.2, 1.8  # and of a token's, per-token variant
@@ -74,15 +73,3 @@ def balanced_scale(positive: Tensor, positive_mass: float, negative_mass: float)
     of_positive = total / positive_mass if positive_mass else 0.0
     of_negative = total / negative_mass if negative_mass else 0.0
     return torch.where(positive > 0, of_positive, torch.full_like(positive, of_negative))
-
-
-def hir_contrast(true_nll: Tensor, other_nlls: Tensor, smoothing: float = 0.2) -> Tensor:
-    """How well the right instruction tells itself from the wrong ones, [N], [N, K] -> [N].
-
-    Hindsight instruction relabelling (2302.05206), eq. 6, from its code: with q_k the softmax over instructions of
-    exp(-mean NLL of the completion under instruction k), normalised by their plain sum,
-    (1 - e) * -log q_true + e * mean over the others of -log q_other.
-    """
-    likelihoods = -torch.cat([true_nll[:, None], other_nlls], 1)
-    log_q = F.log_softmax(likelihoods, dim=1)
-    return -(1 - smoothing) * log_q[:, 0] - smoothing * log_q[:, 1:].mean(1)

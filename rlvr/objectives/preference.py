@@ -165,15 +165,43 @@ def trpa_loss(rates: Tensor, levels: Tensor, groups: Tensor, beta: float = 0.1, 
     return F.softplus(-h)
 
 
-def adpo_loss(log_ratios: Tensor, targets: Tensor, groups: Tensor, tau: float) -> Tensor:
+def adpo_loss(log_ratios: Tensor, targets: Tensor, groups: Tensor, tau: float | Tensor) -> Tensor:
     """-q log p of each completion, [N], with p = softmax of D / tau over its group; sums per group to a cross entropy.
 
-    ADPO (2510.18913): D is against an anchor, by default the policy that sampled. `targets` [N] are `listwise_targets`.
+    `tau` is one number, or [N] with one per group. ADPO (2510.18913): D is against an anchor, by default the policy
+    that sampled. `targets` [N] are `listwise_targets`.
     """
     scores = log_ratios / tau
     same = groups[:, None] == groups
     log_p = scores - torch.where(same, scores, -torch.inf).logsumexp(1)
     return -targets * log_p
+
+
+def adaptive_temperature(
+    log_ratios: Tensor,
+    rewards: Tensor,
+    groups: Tensor,
+    tau: float,
+    factors: tuple[float, float],
+    reward_range: tuple[float, float],
+    bounds: tuple[float, float],
+) -> Tensor:
+    """tau (1 + a H + b (1 - H)(1 - R)) of each completion's group, within `bounds`; [N], without gradient.
+
+    ADPO (2510.18913), from its code: warm while the group's softmax is flat, and where it is sharp over bad
+    completions. H is the entropy of softmax(D / tau) over log(group size), 0 for a group of one; R the mean reward of
+    the group, `reward_range` mapped to [0, 1]. What H and R are taken of is our reading.
+    """
+    same = groups[:, None] == groups
+    scores = log_ratios.detach() / tau
+    log_p = torch.where(same, scores, -torch.inf).log_softmax(1)
+    entropy = -torch.where(same, log_p.exp() * log_p, torch.zeros_like(log_p)).nan_to_num(0.0).sum(1)
+    sizes = same.sum(1).to(scores.dtype)
+    flatness = torch.where(sizes > 1, entropy / sizes.clamp(min=2).log(), torch.zeros_like(entropy)).clamp(0, 1)
+    low, high = reward_range
+    mean = (same * rewards).sum(1) / sizes
+    merit = ((mean - low) / (high - low)).clamp(0, 1)
+    return (tau * (1 + factors[0] * flatness + factors[1] * (1 - flatness) * (1 - merit))).clamp(*bounds)
 
 
 def listwise_targets(rewards: Tensor, groups: Tensor, temperature: float = 0.5) -> Tensor:

@@ -56,6 +56,8 @@ def _row(rollout: Rollout, step: int, stage: str, logprobs: bool) -> dict[str, A
         "references": dict(rollout.references),
         "dropped": rollout.dropped,
         "guided": rollout.guided,
+        "open": rollout.open,
+        "trained_tokens": rollout.trained_tokens,
         "finish_reason": rollout.segments[-1].finish_reason,
         "num_completion_tokens": rollout.num_completion_tokens,
         "sampling": {name: getattr(rollout.sampling, name) for name in rollout.sampling.__slots__},

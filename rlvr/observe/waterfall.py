@@ -56,20 +56,20 @@ class Waterfall:
 def waterfall(groups: Iterable[Group]) -> Waterfall:
     """Counts ALL groups that a step generated, those that were dropped or refilled included.
 
-    Only sampled tokens count (loss_mask True): observations and tool outputs were not generated. A rollout stands under
-    its `dropped` reason, or under trained.
+    Only sampled tokens count (loss_mask True): observations and tool outputs were not generated, and what an earlier
+    step sampled was counted there. A rollout stands under its `dropped` reason, or under trained.
     """
     generated = trained = no_signal = 0
     lost: dict[str, int] = {}
     for group in groups:
         flat = len({rollout.reward for rollout in group.rollouts if rollout.dropped in IN_THE_BASELINE}) <= 1
         for rollout in group.rollouts:
-            tokens = rollout.num_sampled_tokens
+            tokens = rollout.num_sampled_tokens - rollout.trained_tokens
             generated += tokens
             if rollout.dropped:
                 lost[rollout.dropped] = lost.get(rollout.dropped, 0) + tokens
             else:
                 trained += tokens
-                no_signal += tokens if flat else 0
+                no_signal += tokens if flat and not rollout.open else 0
     order = [*REASONS, *sorted(set(lost) - set(REASONS))]
     return Waterfall(generated, {reason: lost.get(reason, 0) for reason in order}, trained, no_signal)

@@ -39,6 +39,13 @@ def critic_optimizer_steps(stage: RlStage) -> int:
     return stage.steps * critic.epochs * critic.mini_batches if critic and not critic.frozen else 0
 
 
+def prompts_drawn(stage: RlStage) -> int:
+    """Prompts that a stage draws at most, refills included."""
+    refill = stage.objective.filter.zero_variance == "refill"
+    rounds = stage.objective.filter.max_generation_rounds if refill else 1
+    return stage.steps * stage.rollout.prompts_per_step * rounds
+
+
 def num_evaluations(stage: Stage) -> int:
     """How often a stage evaluates; 0 without a test source."""
     if stage.task.test is None:
@@ -143,6 +150,12 @@ def _rl(stage: RlStage, resources: ResourcesConfig) -> list[Row]:
     if critic is not None and not critic.frozen:
         how = f"{stage.steps} steps x {critic.epochs * critic.mini_batches}, the first {warmup} steps alone"
         rows.append(("critic's optimizer steps", critic_optimizer_steps(stage), how))
+    samples = getattr(stage.objective.policy_loss, "reference_samples", 0)
+    if samples:
+        drawn, size = prompts_drawn(stage), getattr(stage.task.train, "size", None)
+        prompts = min(drawn, size) if size is not None else drawn
+        how = f"{prompts} prompts x {samples}, before the first step, for V*"
+        rows.append(("completions of the starting weights, at most", prompts * samples, how))
     need = needs_reference(stage.objective)
     rows.append(
         ("reference policy", "yes" if need else "no", f"objective.kl.coefficient={stage.objective.kl.coefficient:g}")

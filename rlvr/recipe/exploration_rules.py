@@ -6,10 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from rlvr.recipe.arithmetic import divisors_near
 from rlvr.recipe.auxiliary import SftMix
-from rlvr.recipe.schema import AdditionSource, CountdownSource, EnvironmentScheme, ProgramRepairSource, RlStage
+from rlvr.recipe.schema import (
+    AdditionSource,
+    CountdownSource,
+    EnvironmentScheme,
+    FilterConfig,
+    ProgramRepairSource,
+    RlStage,
+)
 
 PROCEDURAL = AdditionSource | CountdownSource | ProgramRepairSource
+
+GROUP_FILTERS = ("zero_variance", "mask_truncated", "correct_range", "keep_top_std", "members")
 
 Fault = tuple[tuple[str | int, ...], Any, str]
 
@@ -23,6 +33,7 @@ def rollout_faults(stage: RlStage) -> Iterator[Fault]:
             rollout.oversample.completions,
             f"must be more than rollout.group_size={rollout.group_size}, of which so many train; or remove oversample",
         )
+    yield from _window_faults(stage)
     schedule = rollout.temperature_schedule
     if schedule is not None and schedule.end <= 0:
         yield ("temperature_schedule", "end"), schedule.end, "training rollouts are sampled: it must be above 0"
@@ -33,6 +44,34 @@ def rollout_faults(stage: RlStage) -> Iterator[Fault]:
             yield ("hints", "text"), repr(rollout.hints.text), f"must hold {name}"
     if isinstance(rollout.scheme, EnvironmentScheme):
         yield ("hints",), rollout.hints.column, "hints are for single turns; remove them, or the environment"
+
+
+def _window_faults(stage: RlStage) -> Iterator[Fault]:
+    """What cannot be where the completions of a prompt end in different steps."""
+    rollout, objective = stage.rollout, stage.objective
+    window, limit = rollout.window_tokens, rollout.max_completion_tokens
+    if window is None:
+        return
+    at = ("window_tokens",)
+    if limit % window:
+        near = " or ".join(map(str, divisors_near(limit, window)))
+        yield at, window, f"must divide rollout.max_completion_tokens={limit}; nearest: {near}"
+    if objective.critic is None or objective.critic.turn_gamma is not None:
+        text = "what is cut has no reward yet, and only a critic's values stand for it; set objective.critic"
+        yield at, window, f"{text}, without turn_gamma"
+    chosen, neutral = objective.filter, FilterConfig()
+    of_groups = {
+        "rollout.scheme": isinstance(rollout.scheme, EnvironmentScheme),
+        "rollout.greedy_baseline": rollout.greedy_baseline,
+        "rollout.oversample": rollout.oversample is not None,
+        "rollout.hints": rollout.hints is not None,
+        "objective.down_sampling": objective.down_sampling is not None,
+        "objective.replay": objective.replay is not None,
+        **{f"objective.filter.{key}": getattr(chosen, key) != getattr(neutral, key) for key in GROUP_FILTERS},
+        **{f"reward.terms.{name}": term.scope == "batch" for name, term in stage.reward.terms.items()},
+    }
+    for name in (name for name, found in of_groups.items() if found):
+        yield at, window, f"the completions of a prompt end in different steps, which {name} does not know; remove one"
 
 
 def auxiliary_faults(stage: RlStage, group_loss: bool) -> Iterator[Fault]:

@@ -42,7 +42,8 @@ class RlscLoss(Section):
 class OrealLoss(Section):
     """Cloning of correct completions, policy gradient on wrong ones (OREAL, 2502.06781).
 
-    The paper adds advantage rloo, filter.members one_of_each, token weight balanced_halves and objective.kl 0.01.
+    The paper adds advantage rloo, filter.members one_of_each, token weight balanced_halves, objective.kl 0.01, and a
+    token-level model of the outcome, `outcome_term`.
     """
 
     name: Literal["oreal"]
@@ -50,6 +51,24 @@ class OrealLoss(Section):
     clone: Literal["advantage", "one"] = Field(
         "advantage", description="Weight of the tokens with positive advantage: that advantage, or 1."
     )
+    outcome_term: str | None = Field(
+        None,
+        description="Step term (fn token_outcome) whose belief p in a right outcome weighs tokens: max(2 p - 1, 0) at "
+        "positive advantages, max(1 - 2 p, 0) at the others. null weighs all alike.",
+    )
+
+
+class HirLoss(Section):
+    """Imitation under the instruction that was fulfilled, and contrast with the others (HIR, 2302.05206).
+
+    A loss of whole groups: of a completion under each instruction of `objective.relabel`, which it needs.
+    """
+
+    name: Literal["hir"]
+    anchor: Literal["none"] = Field("none", description="Logprobs themselves are compared, without a reference.")
+    imitation: float = Field(1.0, ge=0, description="Weight of the mean NLL under the instruction that was fulfilled.")
+    contrast: float = Field(1.0, ge=0, description="Weight of -log of its share in the likelihoods under all of them.")
+    smoothing: float = Field(0.2, ge=0, lt=1, description="Part of the contrast that goes to the other instructions.")
 
 
 class BalancedHalves(Section):
@@ -58,5 +77,5 @@ class BalancedHalves(Section):
     name: Literal["balanced_halves"]
 
 
-SECTIONS: tuple[type[Section], ...] = (ImitationLoss, IwSftLoss, RlscLoss, OrealLoss)
-ImitationLosses = ImitationLoss | IwSftLoss | RlscLoss | OrealLoss
+SECTIONS: tuple[type[Section], ...] = (ImitationLoss, IwSftLoss, RlscLoss, OrealLoss, HirLoss)
+ImitationLosses = ImitationLoss | IwSftLoss | RlscLoss | OrealLoss | HirLoss

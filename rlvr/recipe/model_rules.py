@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rlvr.recipe.marks import did_you_mean
 from rlvr.recipe.reward import RewardConfig, RewardTerm
-from rlvr.recipe.trained_models import MODEL_FUNCTIONS, ClassifierModel, ImplicitPrmModel, ProgressModel
+from rlvr.recipe.trained_models import MODEL_FUNCTIONS, ClassifierModel, TrainedModel
 
 Fault = tuple[tuple[str, ...], object, str]
 """Where in the reward section, the value there, what is wrong with its remedy."""
@@ -25,9 +25,7 @@ def model_faults(reward: RewardConfig) -> Iterator[Fault]:
             yield ("models", name), model.kind, f"no term asks it; give a term `model: {name}`, or remove it"
     verdict = reward.terms.get(reward.correct_term)
     for name, model in reward.models.items():
-        learns = isinstance(model, ImplicitPrmModel | ProgressModel) or (
-            isinstance(model, ClassifierModel) and model.train is not None
-        )
+        learns = isinstance(model, TrainedModel) and not (isinstance(model, ClassifierModel) and model.train is None)
         if learns and verdict is not None and verdict.fn in MODEL_FUNCTIONS:
             text = f"learns from reward.correct, which is {reward.correct_term!r}, itself a model; name a rule there"
             yield ("models", name), model.kind, text

@@ -69,7 +69,26 @@ class SignalTokens(Section):
     anneal: Anneal | None = Field(None, description="Changes the share over steps: D3S relaxes it. Values not known.")
 
 
-TokenWeight = Annotated[EntropyForks | SignalTokens | BalancedHalves | ReplayImportance, Field(discriminator="name")]
+class SpanWeight(Section):
+    """One weight for the tokens of some spans of a completion, another for the rest: span masks. One of these at most.
+
+    Give exactly one of `pattern` and `term`. A token that reaches into a span belongs to it.
+    """
+
+    name: Literal["span"]
+    pattern: str | None = Field(
+        None,
+        description="Regular expression over the text of the completion (`.` meets line feeds too): each match is a "
+        "span, or its first group where there is one.",
+    )
+    term: str | None = Field(None, description="Step term whose steps are the spans.")
+    inside: float = Field(1.0, ge=0, description="What the policy loss of the spans' tokens is multiplied with.")
+    outside: float = Field(0.0, ge=0, description="And that of all others.")
+
+
+TokenWeight = Annotated[
+    EntropyForks | SignalTokens | BalancedHalves | ReplayImportance | SpanWeight, Field(discriminator="name")
+]
 
 
 class MismatchCorrection(Section):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from rlvr.recipe.arithmetic import divisors_near
 from rlvr.recipe.critic_rules import critic_faults
 from rlvr.recipe.exploration_rules import auxiliary_faults
+from rlvr.recipe.objective import SpanWeight
 from rlvr.recipe.preference_rules import preference_faults
 from rlvr.recipe.schema import RlStage
 from rlvr.slots import is_path, table_names
@@ -21,6 +23,7 @@ def objective_faults(stage: RlStage) -> Iterator[Fault]:
     yield from _mismatch(stage)
     yield from critic_faults(stage)
     yield from preference_faults(stage)
+    yield from _spans(stage)
     yield from auxiliary_faults(stage, is_group_loss(stage.objective.policy_loss.name))
 
 
@@ -46,6 +49,24 @@ def _mismatch(stage: RlStage) -> Iterator[Fault]:
                 "clamp",
                 "a clamp bounds the ratio it weighs with; use mask for other metrics or gates",
             )
+
+
+def _spans(stage: RlStage) -> Iterator[Fault]:
+    found = [weight for weight in stage.objective.token_weights if isinstance(weight, SpanWeight)]
+    if len(found) > 1:
+        yield ("token_weights",), "span", f"stands there {len(found)} times; join the patterns with |"
+    for weight in found[:1]:
+        at = ("token_weights", "span")
+        if (weight.pattern is None) == (weight.term is None):
+            yield at, None, "give exactly one of pattern and term"
+        if weight.term is not None and weight.term not in stage.reward.terms:
+            yield (*at, "term"), weight.term, f"names no term; the terms are {', '.join(stage.reward.terms)}"
+        if weight.inside == weight.outside:
+            yield (*at, "inside"), weight.inside, "equals outside, so that no token stands out; remove span"
+        try:
+            re.compile(weight.pattern or "")
+        except re.error as error:
+            yield (*at, "pattern"), weight.pattern, f"is no regular expression: {error}"
 
 
 def is_group_loss(name: str) -> bool:

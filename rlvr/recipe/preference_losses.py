@@ -113,6 +113,20 @@ class TrpaLoss(Section):
     )
 
 
+class AdaptiveTemperature(Section):
+    """tau * (1 + entropy * H + reward * (1 - H)(1 - R)) per group, H and R in [0, 1], within the bounds (ADPO).
+
+    H: the entropy of the group's softmax at `tau`, over its largest. R: the group's mean reward on `reward_range`. Both
+    readings are ours; the factors are those of the authors' verl recipe (1.0 in their TRL one).
+    """
+
+    entropy: float = Field(0.5, ge=0, description="How much a softmax that is still flat warms it.")
+    reward: float = Field(0.5, ge=0, description="How much a sharp softmax over bad completions warms it.")
+    reward_range: tuple[float, float] = Field((0.0, 1.0), description="Rewards that count as R = 0 and R = 1.")
+    low: float = Field(0.05, gt=0, description="Least temperature. Not verified.")
+    high: float = Field(10.0, gt=0, description="Largest temperature. Not verified.")
+
+
 class AdpoLoss(Section):
     """Cross entropy of a softmax of log ratios with one of z-scored rewards, per group (ADPO, 2510.18913)."""
 
@@ -120,6 +134,7 @@ class AdpoLoss(Section):
     anchor: Literal["reference", "old"] = Field("old", description=ANCHOR)
     tau: float = Field(0.8, gt=0, description="Temperature of the policy's softmax, nats.")
     target_temperature: float = Field(0.5, gt=0, description="Temperature of the rewards' softmax.")
+    adaptive: AdaptiveTemperature | None = Field(None, description="Adapt tau to each group; null keeps it.")
 
 
 class AStarPoLoss(Section):
@@ -129,12 +144,18 @@ class AStarPoLoss(Section):
     anchor: Literal["reference"] = Field("reference", description=FIXED)
     beta: float = Field(0.001, gt=0, description="beta2: worth of a nat of log ratio in units of reward.")
     value_beta: float = Field(
-        0.5, ge=0, description="beta1 of V*: 0 is the group's mean reward, small values near its best."
+        0.5, ge=0, description="beta1 of V*: 0 is the mean reward of the samples, small values are near their best."
     )
     value_column: str | None = Field(
         None,
         description="Column of the rows that holds V*, from samples of the reference as in the paper; one completion "
-        "per prompt is then enough. Null takes it from the group, which the policy itself sampled.",
+        "per prompt is then enough.",
+    )
+    reference_samples: int = Field(
+        0,
+        ge=0,
+        description="Completions per prompt that the starting weights sample before the first step, for V* (the "
+        "paper: 8). 0, without value_column, takes V* from the group, which the policy itself sampled.",
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rlvr.recipe.imitation_losses import OrealLoss
-from rlvr.recipe.preference_losses import SECTIONS, AStarPoLoss
+from rlvr.recipe.imitation_losses import HirLoss, OrealLoss
+from rlvr.recipe.objective import ObjectiveConfig, SpanWeight
+from rlvr.recipe.preference_losses import SECTIONS, AdpoLoss, AStarPoLoss
 from rlvr.recipe.replay import SuccessReplay
 from rlvr.recipe.schema import RlStage
+
+TOKEN_OUTCOME = "token_outcome"
 
 Fault = tuple[tuple[str | int, ...], Any, str]
 
@@ -17,15 +20,31 @@ def preference_faults(stage: RlStage) -> Iterator[Fault]:
     """(path below `objective`, value, fault with remedy) of every broken rule."""
     yield from _groups(stage)
     yield from _members(stage)
+    yield from _outcome_term(stage)
     yield from _replay(stage)
     yield from _relabel(stage)
+
+
+def terms_read(objective: ObjectiveConfig) -> set[str]:
+    """Terms that an objective reads beside the reward."""
+    anchor, loss = objective.credit.anchor, objective.policy_loss
+    found = {anchor.outcome, anchor.steps} if anchor is not None else set()
+    if isinstance(loss, OrealLoss) and loss.outcome_term is not None:
+        found.add(loss.outcome_term)
+    return found | {weight.term for weight in objective.token_weights if isinstance(weight, SpanWeight) and weight.term}
 
 
 def _groups(stage: RlStage) -> Iterator[Fault]:
     objective, loss = stage.objective, stage.objective.policy_loss
     if not isinstance(loss, SECTIONS):
         return
-    knows_value = isinstance(loss, AStarPoLoss) and loss.value_column is not None
+    knows_value = isinstance(loss, AStarPoLoss) and (loss.value_column is not None or loss.reference_samples > 0)
+    if isinstance(loss, AStarPoLoss) and loss.value_column is not None and loss.reference_samples:
+        text = "policy_loss.value_column says where V* comes from; remove one of the two"
+        yield ("policy_loss", "reference_samples"), loss.reference_samples, text
+    if isinstance(loss, AStarPoLoss) and knows_value and objective.kl.anchor.name != "fixed":
+        text = "V* belongs to the weights that its samples came from, and the reference would leave them; use fixed"
+        yield ("kl", "anchor", "name"), objective.kl.anchor.name, text
     if stage.rollout.group_size < 2 and not knows_value:
         # A*-PO draws one sample per prompt in the paper, with V* from others; here V* comes from the group itself.
         why = "takes V* from" if isinstance(loss, AStarPoLoss) else "compares"
@@ -34,6 +53,11 @@ def _groups(stage: RlStage) -> Iterator[Fault]:
             loss.name,
             f"{why} the completions of a prompt; rollout.group_size=1 gives it one, use at least 2",
         )
+    adaptive = loss.adaptive if isinstance(loss, AdpoLoss) else None
+    if adaptive is not None:
+        for key, (low, high) in (("reward_range", adaptive.reward_range), ("low", (adaptive.low, adaptive.high))):
+            if not low < high:
+                yield ("policy_loss", "adaptive", key), low, f"must lie below {high:g}"
     if objective.filter.members != "all":
         text = f"policy loss {loss.name!r} compares members of a group and needs all of them; use all"
         yield ("filter", "members"), objective.filter.members, text
@@ -53,13 +77,26 @@ def _members(stage: RlStage) -> Iterator[Fault]:
         yield ("filter", "members"), "one_of_each", text
 
 
-def _relabel(stage: RlStage) -> Iterator[Fault]:
-    relabel = stage.objective.relabel
-    if relabel is None:
+def _outcome_term(stage: RlStage) -> Iterator[Fault]:
+    loss = stage.objective.policy_loss
+    if not isinstance(loss, OrealLoss) or loss.outcome_term is None:
         return
-    loss, template = stage.objective.policy_loss, stage.task.template
-    if loss.name != "imitation":
-        text = f"policy loss {loss.name!r} compares probabilities under the prompt that was asked; use imitation"
+    have = [name for name, term in stage.reward.terms.items() if term.fn == TOKEN_OUTCOME]
+    if loss.outcome_term not in have:
+        known = f"those that are: {', '.join(have)}" if have else f"add one, with a model of kind {TOKEN_OUTCOME}"
+        yield ("policy_loss", "outcome_term"), loss.outcome_term, f"names no term of fn {TOKEN_OUTCOME}; {known}"
+
+
+def _relabel(stage: RlStage) -> Iterator[Fault]:
+    relabel, loss, template = stage.objective.relabel, stage.objective.policy_loss, stage.task.template
+    if relabel is None:
+        if isinstance(loss, HirLoss):
+            yield ("relabel",), None, "policy loss 'hir' compares instructions; name them here"
+        return
+    if isinstance(loss, HirLoss) and len({relabel.asked, *(label.text for label in relabel.labels)}) < 2:
+        yield ("relabel", "labels"), relabel.asked, "is the only instruction; policy loss 'hir' contrasts at least two"
+    if loss.name not in ("imitation", "hir"):
+        text = f"policy loss {loss.name!r} compares probabilities under the prompt that was asked; use imitation or hir"
         yield ("relabel",), None, text
     if stage.rollout.scheme.name != "single_turn":
         yield ("relabel",), None, "prompts of environments are not rewritten; use rollout.scheme single_turn"

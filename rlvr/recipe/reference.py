@@ -72,6 +72,7 @@ _CHAPTERS: list[tuple[str, list[type[BaseModel]]]] = [
             trained_models.ImplicitPrmModel,
             trained_models.PrmOptimizer,
             trained_models.ProgressModel,
+            trained_models.TokenOutcomeModel,
         ],
     ),
     (
@@ -95,6 +96,7 @@ _CHAPTERS: list[tuple[str, list[type[BaseModel]]]] = [
             *policy_losses.TOKEN_POLICY_LOSSES,
             policy_losses.GroupSlot,
             *preference_losses.SECTIONS,
+            preference_losses.AdaptiveTemperature,
             *imitation_losses.SECTIONS,
             imitation_losses.BalancedHalves,
             relabel.Relabel,
@@ -104,6 +106,7 @@ _CHAPTERS: list[tuple[str, list[type[BaseModel]]]] = [
             objective.MismatchCorrection,
             objective.EntropyForks,
             objective.SignalTokens,
+            objective.SpanWeight,
             auxiliary.EntropyBonus,
             auxiliary.EntropyControl,
             auxiliary.TokenEntropy,

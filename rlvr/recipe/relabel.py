@@ -17,7 +17,7 @@ class Label(Section):
 class Relabel(Section):
     """Hindsight instruction relabelling (HIR, 2302.05206), return conditioning: imitation of good and bad alike.
 
-    The paper's contrastive term, which asks for a forward pass per instruction, is not part of it.
+    With policy loss `hir` a completion also stands under the instructions that it did not fulfil, for contrast.
     """
 
     asked: str = Field(min_length=1, description="Text of the prompts (task.template) that asks for the best outcome.")

@@ -16,11 +16,11 @@ from rlvr.recipe.credit_rules import credit_faults
 from rlvr.recipe.critic_rules import GAE
 from rlvr.recipe.exploration_rules import rollout_faults
 from rlvr.recipe.judge_rules import judge_faults
-from rlvr.recipe.lora import lora_faults
 from rlvr.recipe.model_rules import model_faults
 from rlvr.recipe.noise_rules import noise_faults
 from rlvr.recipe.objective_rules import objective_faults
 from rlvr.recipe.origin_rules import origin_faults
+from rlvr.recipe.preference_rules import terms_read
 from rlvr.recipe.schema import (
     AdditionSource,
     CountdownSource,
@@ -78,7 +78,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         at = ("stages", index)
         found += [Problem((*at, *p.loc), p.value, p.text) for p in _stage(recipe, stage)]
         for loc, value, text in origin_faults(recipe.stages, index):
-            found.append(Problem((*at, "objective", *loc), value, text))
+            found.append(Problem((*at, *loc), value, text))
     return found
 
 
@@ -184,7 +184,7 @@ def _stage(recipe: Recipe, stage: Stage) -> Iterator[Problem]:
     if isinstance(stage, SftStage):
         yield from _sft(stage)
     if not isinstance(stage, EvalStage):
-        yield from _learner(recipe, stage)
+        yield from _learner(stage)
 
 
 def _sources(stage: Stage) -> Iterator[Problem]:
@@ -287,9 +287,8 @@ def _reward_expression(stage: Stage) -> Iterator[Problem]:
     program = importlib.import_module("rlvr.scoring.expression.program")
     reward = stage.reward
     kinds = {name: functions.kind_of(term) for name, term in reward.terms.items()}
-    anchor = stage.objective.credit.anchor if isinstance(stage, RlStage) else None
-    read_by_credit = {anchor.outcome, anchor.steps} if anchor is not None else set()
-    for fault in program.reward_faults(reward, kinds, read_by_credit):
+    used = terms_read(stage.objective) if isinstance(stage, RlStage) else set()
+    for fault in program.reward_faults(reward, kinds, used):
         yield Problem(("reward", *fault.key), None, fault.text)
 
 
@@ -381,14 +380,12 @@ def _rl(stage: RlStage) -> Iterator[Problem]:
     yield from (Problem(("rollout", *loc), value, text) for loc, value, text in rollout_faults(stage))
 
 
-def _learner(recipe: Recipe, stage: SftStage | RlStage) -> Iterator[Problem]:
+def _learner(stage: SftStage | RlStage) -> Iterator[Problem]:
     learner = stage.learner
     if learner.offload == "parameters" and learner.zero_stage != 3:
         yield Problem(("learner", "offload"), "parameters", "only ZeRO 3 shards parameters; set learner.zero_stage=3")
     if learner.offload == "optimizer" and learner.zero_stage == 0:
         yield Problem(("learner", "offload"), "optimizer", "needs learner.zero_stage 1, 2 or 3")
-    for loc, value, text in lora_faults(stage, recipe.resources.transfer) if learner.lora is not None else ():
-        yield Problem(("learner", "lora", *loc), value, text)
     optimizer = learner.optimizer
     for index, beta in enumerate(optimizer.betas):
         if not 0 <= beta < 1:

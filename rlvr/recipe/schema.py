@@ -15,7 +15,6 @@ from rlvr.recipe.credit import AnchorConfig as AnchorConfig
 from rlvr.recipe.credit import CreditConfig as CreditConfig
 from rlvr.recipe.exploration import Hints as Hints
 from rlvr.recipe.exploration import Oversampling as Oversampling
-from rlvr.recipe.lora import LoraConfig as LoraConfig
 from rlvr.recipe.methods.names import PresetName
 from rlvr.recipe.objective import FilterConfig as FilterConfig
 from rlvr.recipe.objective import KlConfig as KlConfig
@@ -199,6 +198,12 @@ class RolloutConfig(Section):
         description="Completions are cut here (finish reason `length`). With an environment, the actions and "
         "observations of a rollout together.",
     )
+    window_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Completions are cut every so many tokens, train on them, and go on in the next step (T-PPO); "
+        "those that ended make room for new prompts. Divides max_completion_tokens. null: they end in their step.",
+    )
     temperature: float = Field(1.0, gt=0, description="Sampling temperature; the learner uses the same.")
     temperature_schedule: Anneal | None = Field(None, description="Changes it over steps, for engine and learner.")
     oversample: Oversampling | None = Field(None, description="Generate more completions than train; null does not.")
@@ -241,7 +246,6 @@ class LearnerConfig(Section):
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     offload: Literal["none", "optimizer", "parameters"] = Field("none", description="What ZeRO keeps on the CPU.")
-    lora: LoraConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
 
 
 # --- evaluation, checkpoints, monitoring ------------------------------------------------------------------------------
@@ -310,23 +314,23 @@ class SftStage(StageBase):
     """Supervised fine-tuning on the task's demonstrations (a cold start)."""
 
     kind: Literal["sft"]
+    start_from: str | None = Field(None, description=START_FROM)
     steps: int = Field(ge=1, description="Optimizer steps.")
     batch_size: int = Field(64, ge=1, description="Demonstrations per optimizer step.")
     learner: LearnerConfig
     checkpoint: CheckpointConfig
 
-    start_from: str | None = Field(None, description=START_FROM)
 
 class RlStage(StageBase):
     """Reinforcement learning with verifiable rewards."""
 
     kind: Literal["rl"]
+    start_from: str | None = Field(None, description=START_FROM)
     steps: int = Field(ge=1, description="Rollout-and-update steps.")
     objective: ObjectiveConfig
     learner: LearnerConfig
     checkpoint: CheckpointConfig
 
-    start_from: str | None = Field(None, description=START_FROM)
 
 class EvalStage(StageBase):
     """Evaluation of the weights as they stand."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from rlvr.recipe.section import Dtype, Section
-from rlvr.recipe.trained_models import ClassifierModel, ImplicitPrmModel, ProgressModel
+from rlvr.recipe.trained_models import ClassifierModel, ImplicitPrmModel, ProgressModel, TokenOutcomeModel
 
 MAX_BACKOFF_S = 8.0  # longest pause between two attempts at a request
 
@@ -71,5 +71,6 @@ class VllmModel(TextModel):
 
 
 SideModel = Annotated[
-    EndpointModel | VllmModel | ClassifierModel | ImplicitPrmModel | ProgressModel, Field(discriminator="kind")
+    EndpointModel | VllmModel | ClassifierModel | ImplicitPrmModel | ProgressModel | TokenOutcomeModel,
+    Field(discriminator="kind"),
 ]

@@ -13,10 +13,11 @@ MODEL_FUNCTIONS: dict[str, str] = {
     "reward_model": "classifier",
     "implicit_prm": "implicit_prm",
     "progress": "progress",
+    "token_outcome": "token_outcome",
 }
 """Name of a term's function -> kind of the model that scores it. These terms run beside the reward processes."""
 
-STEP_FUNCTIONS = ("implicit_prm", "progress")
+STEP_FUNCTIONS = ("implicit_prm", "progress", "token_outcome")
 """Those of them that score steps."""
 
 
@@ -116,4 +117,18 @@ class ProgressModel(TrainedBeside):
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
-TrainedModel = ClassifierModel | ImplicitPrmModel | ProgressModel
+class TokenOutcomeModel(TrainedBeside):
+    """A scalar head at every sampled token that learns whether the completion will be right (OREAL, 2502.06781).
+
+    The mean of its numbers up to a token is the log-odds, as of that token, that `reward.correct` says 1; the cross
+    entropy of the mean over all tokens is what it learns by. `policy_loss.outcome_term` weighs tokens with it.
+    """
+
+    kind: Literal["token_outcome"]
+    path: str | None = Field(
+        None, description="Starting weights, of the policy's tokenizer; null: the policy's own at the start."
+    )
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
+TrainedModel = ClassifierModel | ImplicitPrmModel | ProgressModel | TokenOutcomeModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlvr.recipe.schema import AdditionSource, CountdownSource, ProgramRepairSource, Recipe, Source, TaskConfig
+from rlvr.recipe.schema import AdditionSource, CountdownSource, ProgramRepairSource, Recipe, RlStage, Source, TaskConfig
 from rlvr.tasks import addition, countdown, program_repair
 from rlvr.tasks.sources import load_rows
 
@@ -11,10 +11,13 @@ PRINTABLE = "".join(map(chr, range(32, 127))) + "\n\t"
 
 
 def characters_of(recipe: Recipe) -> str:
-    """Every character of prompts, answers, demonstrations and templates, sorted, each once."""
+    """Every character of prompts, answers, demonstrations, templates, hints and instructions, sorted, each once."""
     found: set[str] = set()
     for stage in recipe.stages:
         found |= _characters_of_task(stage.task)
+        relabel = stage.objective.relabel if isinstance(stage, RlStage) else None
+        if relabel is not None:
+            found |= {character for label in relabel.labels for character in label.text}
         hints = stage.rollout.hints
         if hints is not None:
             found |= set(hints.text.replace("{prompt}", "").replace("{hint}", ""))

@@ -53,6 +53,30 @@ def test_each_completion_stands_under_what_it_reached():
     assert RELABELLED not in sequences[2].columns
 
 
+def test_for_contrast_each_completion_stands_under_every_instruction():
+    groups = [group("1+1= right", 0.0, 0.7)]
+    sequences = assemble(groups, ObjectiveConfig(advantage="reward"))
+    made, metrics = relabel(sequences, groups, HINDSIGHT, TEMPLATE, TOKENIZER, contrast=True)
+    shown = [(TOKENIZER.decode(s.token_ids[:-2]), s.group, s.rollout, s.facts["instructed"]) for s in made]
+    assert shown == [
+        ("1+1= wrong", 0, 0, 1.0),
+        ("1+1= right", 0, 2, 0.0),
+        ("1+1= half", 0, 3, 0.0),
+        ("1+1= half", 1, 1, 1.0),
+        ("1+1= right", 1, 4, 0.0),
+        ("1+1= wrong", 1, 5, 0.0),
+    ]
+    assert all(s.token_ids[-2:].tolist() == [3, 4] and s.loss_mask.sum() == 2 for s in made)
+    assert metrics["relabelled"] == (2.0, 2.0)
+
+
+def test_a_prompt_without_an_instruction_has_nothing_to_be_told_from():
+    groups = [group("1+1=", 0.0)]
+    sequences = assemble(groups, ObjectiveConfig(advantage="reward"))
+    (alone,), _ = relabel(sequences, groups, HINDSIGHT, TEMPLATE, TOKENIZER, contrast=True)
+    assert (alone.group, alone.facts["instructed"]) == (0, 1.0)
+
+
 def test_a_prompt_that_does_not_ask_stays():
     (sequences, metrics), _ = run("1+1=", 0.0)
     assert TOKENIZER.decode(sequences[0].token_ids[:-2]) == "1+1="

@@ -10,7 +10,7 @@ from rlvr.learner.batch import TrainSequence, collate, make_shard
 from rlvr.learner.linearised import linear_form, linearise
 from rlvr.objectives import group_preferences
 from rlvr.objectives.group_losses import GROUP_LOSSES
-from rlvr.recipe.preference_losses import SECTIONS
+from rlvr.recipe.preference_losses import SECTIONS, AdaptiveTemperature
 
 CONFIGS: dict[str, Any] = {section.model_fields["name"].annotation.__args__[0]: section for section in SECTIONS}  # type: ignore[union-attr]
 # What has a gradient although no reward differs: XPO's bonus asks for no reward, TRPA then compares with the reference.
@@ -26,12 +26,15 @@ def loss_of(name: str, sums, lengths, rewards, groups, facts=None, **changes: An
 
 
 ONE = torch.zeros(2, dtype=torch.long)
+# p = softmax([.5, -.25]) = [.67918, .32082], -log p = [.38687, 1.13687]; q = [.94419, .05581].
+ADAPTED = 0.94419 * 0.38687 + 0.05581 * 1.13687
 TEN = t(10, 10)
 
 
 def test_every_section_has_its_function_and_the_other_way_round():
-    assert set(CONFIGS) == set(GROUP_LOSSES)
-    assert all(function is getattr(group_preferences, name) for name, function in GROUP_LOSSES.items())
+    # Of instructions, and not of completions of a prompt: tests/objectives/test_hindsight.py.
+    assert {*CONFIGS, "hir"} == set(GROUP_LOSSES)
+    assert all(GROUP_LOSSES[name] is getattr(group_preferences, name) for name in CONFIGS)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,8 @@ def test_every_section_has_its_function_and_the_other_way_round():
         ("trpa", 0.65635, {}),
         # p = softmax [2, -1] / 0.8 = [.977022, .022977]: .94419 * .023246 + .05581 * 3.773246 = .232535
         ("adpo", 0.232535, {}),
+        # tau within [4, 5] is 4 where the rule would say less: D / 4 = [.5, -.25].
+        ("adpo", ADAPTED, {"adaptive": AdaptiveTemperature(low=4.0, high=5.0)}),
         # V* = .71689: (.2 - .28311)^2 = .006907, (-.1 + .71689)^2 = .380553; mean .19373.
         ("a_star_po", 0.19373, {"beta": 0.1}),
         # logprobs [2, -1]: in order; the best's mean is 0.2.
@@ -114,7 +119,7 @@ def coefficients(name: str, split: list[list[int]], mini_batch_of: list[TrainSeq
     for b in micro_batches:
         b.old_logprobs, b.ref_logprobs = b.behavior_logprobs * 0.9, b.behavior_logprobs * 1.1
         logprobs.append(b.behavior_logprobs.clone())
-    loss = linearise(micro_batches, logprobs, shard, CONFIGS[name](name=name))
+    loss = linearise(micro_batches, logprobs, shard, CONFIGS[name](name=name)).loss
     found = np.zeros(len(mini_batch_of))
     for b, current in zip(micro_batches, logprobs, strict=True):
         assert b.coefficients is not None

@@ -133,6 +133,21 @@ def test_adpo_by_hand():
     assert p.adpo_loss(t(0.4, -0.4), q, ONE, 0.8).sum().item() == pytest.approx(0.36907, abs=1e-5)
 
 
+def test_adaptive_temperature_by_hand():
+    # p = [.73106, .26894]: entropy .58220 of at most log 2, so H = .83994; mean reward .5 of [0, 1], so R = .5.
+    # .8 * (1 + .5 * .83994 + .5 * .16006 * .5) = .8 * 1.459985 = 1.167988.
+    arguments = (0.8, (0.5, 0.5), (0.0, 1.0))
+    tau = p.adaptive_temperature(t(0.4, -0.4), t(1, 0), ONE, *arguments, (0.05, 10.0))
+    torch.testing.assert_close(tau, t(1.167988, 1.167988), atol=1e-5, rtol=0)
+    # Flat: all of the first factor and nothing of the second; sharp over a bad pair: the other way round.
+    torch.testing.assert_close(p.adaptive_temperature(t(1, 1), t(1, 0), ONE, *arguments, (0.05, 10.0)), t(1.2, 1.2))
+    torch.testing.assert_close(p.adaptive_temperature(t(1e4, 0), t(0, 0), ONE, *arguments, (0.05, 10.0)), t(1.2, 1.2))
+    # A group of its own temperature each; a group of one is not flat; the bounds hold.
+    groups = torch.tensor([0, 0, 1])
+    found = p.adaptive_temperature(t(1, 1, 0), t(1, 0, 1), groups, *arguments, (0.9, 1.1))
+    torch.testing.assert_close(found, t(1.1, 1.1, 0.9))
+
+
 def losses(log_ratios: torch.Tensor, rewards: torch.Tensor, groups: torch.Tensor) -> dict[str, torch.Tensor]:
     """Each objective as one number, from D alone (logprobs stand in for D where a loss wants them)."""
     pairs = p.in_group_pairs(rewards, groups)

@@ -73,6 +73,27 @@ def test_methods_that_are_combinations() -> None:
         ),
         ([HINDSIGHT, "stages.rl.task.template.text='{prompt} right'"], r"relabel.*asked; use imitation"),
         ([HINDSIGHT, AT + "policy_loss={name: imitation}"], r"relabel\.asked='?right'?: stands neither"),
+        ([AT + "policy_loss={name: hir}"], r"relabel: policy loss 'hir' compares instructions; name them here"),
+        (
+            [AT + "policy_loss={name: hir}", AT + "relabel={asked: '+', labels: [{min_reward: 0, text: '+'}]}"],
+            "is the only instruction; policy loss 'hir' contrasts at least two",
+        ),
+        (
+            [AT + "policy_loss={name: a_star_po, value_column: v, reference_samples: 8}"],
+            r"reference_samples=8: policy_loss\.value_column says where V\* comes from",
+        ),
+        (
+            [AT + "policy_loss={name: a_star_po, reference_samples: 8}", AT + "kl={anchor: {name: ema}}"],
+            r"anchor\.name='ema': V\* belongs to the weights",
+        ),
+        (
+            [AT + "policy_loss={name: adpo, adaptive: {low: 2, high: 1}}"],
+            r"adaptive\.low=2.*must lie below 1",
+        ),
+        (
+            [AT + "policy_loss={name: oreal, outcome_term: correct}"],
+            r"outcome_term='correct': names no term of fn token_outcome; add one",
+        ),
         ([HINDSIGHT, SUCCESS], r"replayed completions keep the prompt they had; remove objective\.replay"),
         ([DPO, AT + "replay={name: advantage}"], r"replay\.name.*compares rollouts of one group; use replay 'success'"),
     ],

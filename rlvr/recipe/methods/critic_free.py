@@ -262,20 +262,51 @@ CRITIC_FREE: dict[str, Method] = {
         objective("reward", policy_loss={"name": "rlsc", "alpha": 0.1}, aggregation="sequence_sum_constant"),
         deviations=("Token sums are divided by the completion limit, which scales the gradient alone.",),
     ),
+    "hir": Method(
+        "Hindsight instruction relabelling",
+        "Zhang et al. 2023",
+        "2302.05206",
+        ("policy_loss", "relabel", "auxiliary"),
+        "NLL under the instruction that was fulfilled, - 0.8 log q of it - 0.2 log q of the others, q the softmax over "
+        "instructions of -mean NLL; - 0.001 H",
+        objective(
+            "reward",
+            policy_loss={"name": "hir", "imitation": 1.0, "contrast": 1.0, "smoothing": 0.2},
+            auxiliary=[{"name": "entropy_bonus", "coefficient": 0.001}],
+        ),
+        deviations=(
+            "Labels are not smoothed over the vocabulary; entropy is over the completion under every instruction.",
+            "A mean NLL is over the tokens of a completion; the authors' code counts its padding too.",
+        ),
+    ),
     "oreal": Method(
         "OREAL",
         "Lyu et al. 2025",
         "2502.06781",
         ("policy_loss", "filter", "token_weights", "kl"),
-        "A * NLL on one correct completion of a prompt, 0.5 of a policy gradient on one wrong; 0.01 k3",
-        objective(
-            "rloo",
-            policy_loss={"name": "oreal", "negative_scale": 0.5, "clone": "advantage"},
-            token_weights=[{"name": "balanced_halves"}],
-            kl={"coefficient": 0.01, "estimator": "k3", "placement": "loss"},
-            filter={"zero_variance": "drop", "variance_of": "correct", "members": "one_of_each"},
+        "A w+ NLL on one correct completion of a prompt, 0.5 A w- p / sg(p) on one wrong; 0.01 k3; "
+        "w+ = max(2 p_t - 1, 0), w- = max(1 - 2 p_t, 0), p_t the belief in a right outcome after token t",
+        {
+            **objective(
+                "rloo",
+                policy_loss={
+                    "name": "oreal",
+                    "negative_scale": 0.5,
+                    "clone": "advantage",
+                    "outcome_term": "outcome",
+                },
+                token_weights=[{"name": "balanced_halves"}],
+                kl={"coefficient": 0.01, "estimator": "k3", "placement": "loss"},
+                filter={"zero_variance": "drop", "variance_of": "correct", "members": "one_of_each"},
+            ),
+            "reward": {
+                "models": {"outcome": {"kind": "token_outcome"}},
+                "terms": {"outcome": {"fn": "token_outcome", "model": "outcome", "weight": 0}},
+            },
+        },
+        deviations=(
+            "Prompts are drawn alike; the code repeats those of low solve rate, and freezes the policy for 10 steps.",
         ),
-        deviations=("Without the token reward model, whose weights rlvr.objectives.reward_model has as a function.",),
     ),
     "rlep": Method(
         "RL with experience replay",

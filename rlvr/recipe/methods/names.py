@@ -27,6 +27,7 @@ PresetName = Literal[
     "expert_iteration",
     "iw_sft",
     "rlsc",
+    "hir",
     "oreal",
     "rlep",
     "ssb",

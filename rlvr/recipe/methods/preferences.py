@@ -100,11 +100,8 @@ PREFERENCES: dict[str, Method] = {
         "Brantley et al. 2025",
         "2505.20686",
         ("policy_loss",),
-        "(beta2 D - (r - V*))^2, V* = beta1 log mean exp(r / beta1)",
-        _group("a_star_po", beta=0.001, value_beta=0.5),
-        deviations=(
-            "V* is taken over the group itself; policy_loss.value_column reads the paper's, of reference samples.",
-        ),
+        "(beta2 D - (r - V*))^2, V* = beta1 log mean exp(r / beta1) over 8 samples of the starting weights",
+        _group("a_star_po", beta=0.001, value_beta=0.5, reference_samples=8),
     ),
     "rrhf": Method(
         "Rank responses to align with human feedback",

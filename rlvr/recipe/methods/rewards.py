@@ -132,14 +132,6 @@ UNBUILT: dict[str, Method] = {
         "PPO with actions masked to the nucleus of a lagged copy",
         planned="masked sampling",
     ),
-    "hir": Method(
-        "Hindsight instruction relabelling",
-        "Zhang et al. 2023",
-        "2302.05206",
-        ("prompt",),
-        "likelihood of a completion under the instruction that says what it turned out to be",
-        planned="a recipe; objective.relabel exists, without the contrastive term",
-    ),
     "semantic_soft_bootstrapping": Method(
         "Semantic soft bootstrapping",
         "Mitra 2025",

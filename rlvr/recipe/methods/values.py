@@ -32,10 +32,12 @@ VALUES: dict[str, Method] = {
         "Truncated PPO",
         "Fan et al. 2025",
         "2506.15050",
-        ("critic", "advantage"),
-        "GAE that bootstraps at the cut of a truncated completion (EGAE); the critic learns from finished ones only",
+        ("rollout", "critic", "advantage"),
+        "completions train a window at a time and go on in the next step; GAE that bootstraps at the cut (EGAE); the "
+        "critic learns from finished completions only",
         objective("gae", critic={"truncated": "bootstrap", "policy_lambda": 0.95, "critic_lambda": 1.0}),
-        deviations=("Completions that were cut are not continued in later steps (windows, successive batching).",),
+        unverified=("the length of a window", "that tokens of earlier windows do not train again"),
+        deviations=("rollout.window_tokens, a length, is the recipe's own; without it nothing is continued.",),
     ),
     "dvpo": Method(
         "Decoupled value policy optimization",
