@@ -18,6 +18,7 @@ from rlvr.controller.exploring import guide_unsolved, representation_bonus
 from rlvr.controller.kl import charged, charged_by_token, token_prices
 from rlvr.controller.relabel import relabel
 from rlvr.controller.selecting import keep_selected
+from rlvr.controller.windows import completions, num_prompts, this_window, unfinished
 from rlvr.metrics import Metrics, merge, of_values
 from rlvr.observe.rollout_log import write_rollouts
 from rlvr.recipe.schema import RlStage
@@ -51,30 +52,24 @@ def train_rl(context: StageContext[RlStage], first_step: int) -> None:
 
 def generate_batch(context: StageContext[RlStage], stage_step: int) -> tuple[list[Group], Metrics]:
     """Scored and filtered groups of one step; with zero_variance=refill, rounds of them until the batch is full."""
-    stage, session = context.stage, context.session
+    stage = context.stage
     refill = stage.objective.filter.zero_variance == "refill"
     rounds = stage.objective.filter.max_generation_rounds if refill else 1
+    wanted = num_prompts(context)
     groups: list[Group] = []
     parts: list[Metrics] = []
     num_rounds = 0
-    if context.windows or context.session.side_models(stage).learns_while_scoring:
+    if context.session.side_models(stage).learns_while_scoring:
         context.begin_update()
     with context.clock.phase("rollout"):
         for generation_round in range(rounds):
-            missing = stage.rollout.prompts_per_step - sum(1 for group in groups if group.kept)
-            if missing == 0:
+            missing = wanted - sum(1 for group in groups if group.kept)
+            if generation_round and missing == 0:
                 break
             num_rounds += 1
             prompts = context.curriculum.draw(missing)
             key = (context.seed, stage.name, stage_step, generation_round)
-            generated = session.rollouts.generate(
-                prompts,
-                members_per_prompt(stage.rollout),
-                session.sampling(stage, stage_step),
-                key,
-                session.environment(stage),
-                greedy_last=stage.rollout.greedy_baseline,
-            )
+            generated = completions(context, prompts, key, stage_step, members_per_prompt(stage.rollout))
             fresh = sorted(context.judge(generated), key=group_order)
             parts.append(guide_unsolved(context, fresh, key, stage_step))
             parts.append(context.total.assign(fresh, stage_step))
@@ -84,6 +79,9 @@ def generate_batch(context: StageContext[RlStage], stage_step: int) -> tuple[lis
             drop_groups(fresh, stage.objective.filter, stage.reward.correct_term)
             groups += fresh
     keep_top_std(groups, stage.objective.filter)
+    if context.windows:
+        groups += unfinished(context)
+        parts.append(context.windows.metrics())
     parts.append({"generation_rounds": (float(num_rounds), 1.0)})
     return groups, merge(parts)
 
@@ -154,7 +152,8 @@ def update(context: StageContext[RlStage], groups: list[Group], stage_step: int)
         first=1 + max((sequence.rollout for sequence in sequences), default=-1),
         seed=derive_seed(context.seed, stage.name, stage_step, "demonstrations"),
     )
-    if not any(sequence.loss_mask.any() for sequence in [*sequences, *demonstrations]):
+    trained = [*this_window(sequences), *demonstrations]
+    if not any(sequence.loss_mask.any() for sequence in trained):
         return {"empty_batches": (1.0, 1.0), "trained_tokens": (0.0, 1.0)}
     seed = derive_seed(context.seed, stage.name, stage_step, "shuffle")
     parts = [credit_metrics(sequences), paid, coefficients_of(objective), replayed]
@@ -162,7 +161,6 @@ def update(context: StageContext[RlStage], groups: list[Group], stage_step: int)
         parts.append(critic.update(sequences, seed))
     if not critic or stage_step >= critic.config.warmup_steps:
         limit = stage.rollout.max_completion_tokens
-        trained = [*sequences, *demonstrations]
         sparsity = stage.monitor.update_sparsity
         parts.append(learner.train_rl(trained, objective, temperature, limit, seed, stage_step, sparsity))
     return merge(parts)
