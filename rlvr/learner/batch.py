@@ -132,7 +132,7 @@ class MicroBatch:
     `old_logprobs`, `entropies`, `ref_logprobs` and `kl_weights` (factors of the KL) [M] are filled by forward passes,
     `token_scale` [M] (what the token weights of the objective multiply a token's policy loss with) and `coefficients`
     [M] (the gradient of a group-level loss with respect to a token's logprob) from them, each where the objective needs
-    it (`rlvr.learner.prepass`).
+    it (`rlvr.learner.prepass`); so is `mismatch_means` (the mean weight of each mismatch correction in the mini-batch).
     """
 
     input_ids: Tensor
@@ -154,6 +154,7 @@ class MicroBatch:
     ref_logprobs: Tensor | None = None
     kl_weights: Tensor | None = None
     token_scale: Tensor | None = None
+    mismatch_means: Tensor | None = None
     coefficients: Tensor | None = None
 
 

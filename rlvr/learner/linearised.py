@@ -8,7 +8,7 @@ The price is a forward pass before each optimizer step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,19 @@ from rlvr.learner.batch import MicroBatch, Shard, sequence_index
 from rlvr.learner.collectives import gathered
 from rlvr.objectives.aggregation import weighted_sum
 from rlvr.objectives.group_losses import GROUP_LOSSES
+from rlvr.objectives.preference import in_group_pairs
 from rlvr.slots import resolve
+
+PER_TOKEN = frozenset({"rrhf", "rrtf", "trpa"})
+"""Losses that compare means per token; `ipo` does where its section says so."""
+
+
+class Linearised(NamedTuple):
+    """The loss of a mini-batch, and how many of the pairs that differ in reward the policy orders; a tie is half."""
+
+    loss: Tensor
+    ordered: Tensor
+    num_pairs: int
 
 
 def is_group_loss(config: Any) -> bool:
@@ -26,7 +38,7 @@ def is_group_loss(config: Any) -> bool:
     return config.name == "group" or config.name in GROUP_LOSSES
 
 
-def linearise(mini_batch: Sequence[MicroBatch], logprobs: Sequence[Tensor], shard: Shard, config: Any) -> Tensor:
+def linearise(mini_batch: Sequence[MicroBatch], logprobs: Sequence[Tensor], shard: Shard, config: Any) -> Linearised:
     """Fills `coefficients` [M] of a rank's share of one mini-batch; the loss L at these logprobs. Collective.
 
     logprobs: the current ones of each micro-batch, [M] each.
@@ -50,7 +62,15 @@ def linearise(mini_batch: Sequence[MicroBatch], logprobs: Sequence[Tensor], shar
             batch.coefficients = gradient[own].to(batch.weights.dtype)[sequence_index(batch)]
         else:
             batch.coefficients = torch.zeros_like(batch.weights)
-    return loss.detach()
+    return Linearised(loss.detach(), *_ordered(values.detach(), known[1], rewards, groups, config))
+
+
+def _ordered(sums: Tensor, lengths: Tensor, rewards: Tensor, groups: Tensor, config: Any) -> tuple[Tensor, int]:
+    per_token = config.name in PER_TOKEN or getattr(config, "per_token", False)
+    scores = sums / lengths.clamp(min=1) if per_token else sums
+    pairs = in_group_pairs(rewards, groups)
+    margins = scores[pairs.winners] - scores[pairs.losers]
+    return (0.5 * (1 + margins.sign())).sum(), len(pairs.winners)
 
 
 def linear_form(batch: MicroBatch, logprobs: Tensor) -> Tensor:

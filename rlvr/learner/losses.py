@@ -12,10 +12,9 @@ from torch import Tensor
 from rlvr.learner.auxiliary import AUXILIARY, DEMONSTRATION, GUIDED, coefficient, own
 from rlvr.learner.batch import MicroBatch, sequence_index
 from rlvr.learner.diagnostics import SQUARE, gradient_squares
-from rlvr.learner.imitation_losses import RELABELLED, REPLAYED
 from rlvr.learner.kl_term import kl_values
 from rlvr.learner.linearised import linear_form
-from rlvr.learner.mismatch import mismatch_scale
+from rlvr.learner.mismatch import mismatch_scale, sampled_elsewhere
 from rlvr.learner.policy_losses import POLICY_LOSSES, PolicyTokens
 from rlvr.objectives.aggregation import weighted_sum
 from rlvr.objectives.gae import value_loss
@@ -59,7 +58,7 @@ def rl_loss(
         weights = sampled_weights if batch.token_scale is None else sampled_weights * batch.token_scale
         if objective.mismatch:
             start = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
-            scale, changed = mismatch_scale(batch, start, objective.mismatch, _sampled_elsewhere(batch))
+            scale, changed = mismatch_scale(batch, start, objective.mismatch)
             weights = weights * scale
             metrics |= _token_mean(batch, mismatch_weight=scale, mismatch_bounded_fraction=changed)
         loss = weighted_sum(values.losses, weights)
@@ -121,7 +120,7 @@ def mismatch_metrics(batch: MicroBatch, logprobs: Tensor) -> TensorMetrics:
     """|trainer - engine| per loss token (nats), before any step on the batch; nothing for a dummy."""
     if not batch.num_loss_tokens:
         return {}
-    elsewhere = _sampled_elsewhere(batch)
+    elsewhere = sampled_elsewhere(batch)
     mask = torch.ones_like(logprobs, dtype=torch.bool) if elsewhere is None else ~elsewhere
     count = batch.num_loss_tokens if elsewhere is None else int(mask.sum())
     if not count:
@@ -134,12 +133,6 @@ def mismatch_metrics(batch: MicroBatch, logprobs: Tensor) -> TensorMetrics:
         "logprob_difference": (difference.absolute_sum, float(count)),
         "logprob_difference_max": (difference.absolute_max, 1.0),
     }
-
-
-def _sampled_elsewhere(batch: MicroBatch) -> Tensor | None:
-    """[M]: where engine and trainer are not to agree, as one saw a hint, held earlier weights, or sampled nothing."""
-    found = [batch.columns[name] > 0 for name in (GUIDED, DEMONSTRATION, REPLAYED, RELABELLED) if name in batch.columns]
-    return torch.stack(found).any(0) if found else None
 
 
 def _token_mean(batch: MicroBatch, **values: Tensor) -> TensorMetrics:

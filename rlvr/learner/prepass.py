@@ -9,6 +9,7 @@ from rlvr.learner.batch import MicroBatch
 from rlvr.learner.covariance import selects
 from rlvr.learner.kl_term import set_reference
 from rlvr.learner.linearised import is_group_loss
+from rlvr.learner.mismatch import normalises
 from rlvr.learner.policy_losses import needs_whole_rollouts
 from rlvr.recipe.objective import ObjectiveConfig
 
@@ -40,7 +41,7 @@ def needs_old_logprobs(objective: ObjectiveConfig, num_steps: int) -> bool:
     critical = objective.kl.critical if needs_reference(objective) else None
     reads_entropy = bool(objective.token_weights) or (critical is not None and critical.entropy_of == "old")
     by_rollout = any(term.name == "token_entropy" for term in objective.auxiliary)
-    reads_logprobs = by_rollout or selects(objective.policy_loss)
+    reads_logprobs = by_rollout or selects(objective.policy_loss) or normalises(objective.mismatch)
     return several or reads_entropy or reads_logprobs or keeps_groups_together(objective)
 
 

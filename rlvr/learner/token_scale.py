@@ -11,6 +11,7 @@ from torch import Tensor
 from rlvr.learner import imitation_losses
 from rlvr.learner.batch import MicroBatch
 from rlvr.learner.collectives import gathered
+from rlvr.learner.mismatch import set_mismatch_means
 from rlvr.objectives import token_weights as rules
 from rlvr.objectives.token_weights import TokenFacts
 from rlvr.recipe.objective import ObjectiveConfig
@@ -30,7 +31,11 @@ TOKEN_WEIGHTS: dict[str, Callable[[TokenFacts, Any], Tensor]] = {
 
 
 def set_token_scale(mini_batch: Sequence[MicroBatch], objective: ObjectiveConfig, stage_step: int = 0) -> None:
-    """Fills `token_scale` of a rank's share of one mini-batch. Collective where the recipe has token weights."""
+    """Fills `token_scale` and `mismatch_means` of a rank's share of one mini-batch, where the recipe has such weights.
+
+    Collective there.
+    """
+    set_mismatch_means(mini_batch, objective.mismatch)
     if not objective.token_weights:
         return
     facts = facts_of(mini_batch, stage_step)

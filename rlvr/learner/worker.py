@@ -166,9 +166,9 @@ class LearnerWorker:
 
         for _ in range(epochs):
             for step in steps:
-                constant = self._linearise(step, shard, objective, temperature)
+                constant, preferred = self._linearise(step, shard, objective, temperature)
                 held = engine.snapshot() if update_sparsity else None
-                parts += [self._step(step, temperature, loss_of, constant), self._measure(meter, held)]
+                parts += [self._step(step, temperature, loss_of, constant), self._measure(meter, held), preferred]
                 # Without a forward pass of its own the mismatch is measured in the first step, before weights change.
                 measured = True
         return merge(parts)
@@ -184,14 +184,19 @@ class LearnerWorker:
             metrics["update_sparsity"] = unchanged(held, engine.shares())
         return metrics
 
-    def _linearise(self, step: list[MicroBatch], shard: Shard, objective: ObjectiveConfig, temperature: float) -> float:
-        """Prepares a loss of whole groups for one optimizer step; what its linear form lacks to be the loss."""
+    def _linearise(
+        self, step: list[MicroBatch], shard: Shard, objective: ObjectiveConfig, temperature: float
+    ) -> tuple[float, Metrics]:
+        """Prepares a loss of whole groups for one optimizer step: what its linear form lacks to be it, its metrics."""
         if not is_group_loss(objective.policy_loss):
-            return 0.0
+            return 0.0, {}
         logprobs = [self._engine().forward(batch, temperature)[0] for batch in step]
-        loss = linearise(step, logprobs, shard, objective.policy_loss)
+        loss, ordered, num_pairs = linearise(step, logprobs, shard, objective.policy_loss)
         linear = torch.stack([linear_form(batch, current) for batch, current in zip(step, logprobs, strict=True)])
-        return float(loss - gathered(linear.double()).sum())
+        # Every rank has seen all pairs; one of them reports.
+        counted = num_pairs and self.rank == 0
+        metrics: Metrics = {"preference/accuracy": (float(ordered), float(num_pairs))} if counted else {}
+        return float(loss - gathered(linear.double()).sum()), metrics
 
     def train_sft(self, shard: Shard) -> Metrics:
         """One optimizer step per mini-batch of the plan on the negative log-likelihood of the loss tokens."""

@@ -108,3 +108,18 @@ def mismatch_weight(
         inside = inside & (measured <= high)
     kept = weight if weigh else torch.ones_like(weight)
     return torch.where(inside, kept, torch.zeros_like(kept)), ~inside
+
+
+def weight_total(weights: Tensor, index: Tensor, num_rollouts: int, level: Level, counted: Tensor) -> Tensor:
+    """(sum, number) [2] in float64 of what a batch's mean weight is taken over: tokens, or each rollout once.
+
+    weights: [M] of `mismatch_weight`; only tokens that are `counted` (bool [M]) have a part, and rollouts with one.
+    Sums add up over micro-batches and ranks. verl's `rollout_is_batch_normalize` has the same two means.
+    """
+    kept = torch.where(counted, weights, torch.zeros_like(weights)).double()
+    if level == "token":
+        return torch.stack([kept.sum(), counted.double().sum()])
+    empty = kept.new_zeros(num_rollouts)
+    lengths = empty.index_add(0, index, counted.double())
+    means = empty.index_add(0, index, kept) / lengths.clamp(min=1)
+    return torch.stack([means.sum(), (lengths > 0).double().sum()])

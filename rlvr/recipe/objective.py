@@ -109,6 +109,11 @@ class MismatchCorrection(Section):
     low: float | None = Field(None, ge=0, description="Lower bound; null is none.")
     high: float | None = Field(None, gt=0, description="Upper bound; null is none.")
     weigh: bool = Field(True, description="Multiply by w where it is kept; false only masks.")
+    normalise: Literal["none", "batch"] = Field(
+        "none",
+        description="batch divides the weights, bounds applied, by their mean over the mini-batch: over its tokens, or "
+        "over its rollouts where level is not token. Needs a forward pass before the first step.",
+    )
 
 
 class ObjectiveConfig(Section):

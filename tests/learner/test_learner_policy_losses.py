@@ -48,7 +48,7 @@ OBJECTIVES = {
     ),
     "mismatch": ObjectiveConfig(
         mismatch=(
-            MismatchCorrection(level="token", action="clamp", high=1.2),
+            MismatchCorrection(level="token", action="clamp", high=1.2, normalise="batch"),
             MismatchCorrection(level="geometric", action="mask", low=0.545, high=1.1, weigh=False),
         )
     ),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlvr.learner.batch import MicroBatch, TrainSequence, collate, make_shard, sequence_index
-from rlvr.learner.linearised import linear_form, linearise
+from rlvr.learner.linearised import _ordered, linear_form, linearise
 from rlvr.objectives.group_losses import GROUP_LOSSES
 
 LENGTHS = (3, 2, 4, 1, 2)
@@ -65,7 +65,7 @@ def test_pieces_add_up_to_the_whole(split):
     table = torch.randn(9, dtype=torch.float64) - 2  # the "model": a logprob for each token id
     config = SimpleNamespace(name="spread", anchor="engine")
     ours, written = table.clone().requires_grad_(), table.clone().requires_grad_()
-    loss = linearise(batches, [table[batch.targets] for batch in batches], shard, config)
+    loss, ordered, num_pairs = linearise(batches, [table[batch.targets] for batch in batches], shard, config)
     sum(linear_form(batch, ours[batch.targets]) for batch in batches).backward()
 
     sums, lengths = [], []
@@ -81,6 +81,19 @@ def test_pieces_add_up_to_the_whole(split):
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     torch.testing.assert_close(ours.grad, written.grad, rtol=1e-5, atol=1e-6)
+    # Rewards differ within both groups: rollout 0 beats 1, rollout 3 beats 2.
+    assert (float(ordered), num_pairs) == (float(sums[0] > sums[1]) + float(sums[3] > sums[2]), 2)
+
+
+def test_ordered_pairs_by_hand():
+    """Sums 2 > 1 is in order, 0 = 0 a tie, -1 > -3 is the wrong way round; per token 2 / 4 < 1 / 1 is so too."""
+    sums, lengths = torch.tensor([2.0, 1.0, 0.0, 0.0, -3.0, -1.0]), torch.tensor([4.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    rewards, groups = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 0.0]), torch.tensor([0, 0, 1, 1, 2, 2])
+    ordered, num_pairs = _ordered(sums, lengths, rewards, groups, SimpleNamespace(name="dpo"))
+    assert (float(ordered), num_pairs) == (1.5, 3)
+    assert float(_ordered(sums, lengths, rewards, groups, SimpleNamespace(name="ipo", per_token=True))[0]) == 0.5
+    assert float(_ordered(sums, lengths, rewards, groups, SimpleNamespace(name="rrhf"))[0]) == 0.5
+    assert _ordered(sums, lengths, torch.ones(6), groups, SimpleNamespace(name="dpo"))[1] == 0
 
 
 def test_segments_of_a_rollout_share_an_index():

@@ -42,7 +42,7 @@ def coefficients(section: Any, steps: list[list[list[int]]]) -> tuple[float, dic
     for batch in micro_batches:
         batch.old_logprobs, batch.ref_logprobs = batch.behavior_logprobs * 0.9, batch.behavior_logprobs * 1.1
         logprobs.append(batch.behavior_logprobs.clone())
-    loss = float(linearise(micro_batches, logprobs, shard, section))
+    loss = float(linearise(micro_batches, logprobs, shard, section).loss)
     found = {}
     for batch in micro_batches:
         if batch.num_loss_tokens:

@@ -10,7 +10,9 @@ import torch
 from learner_reference import make_sequences
 
 from rlvr.learner.batch import MicroBatch, collate, make_shard
+from rlvr.learner.imitation_losses import REPLAYED
 from rlvr.learner.losses import rl_loss
+from rlvr.learner.mismatch import mismatch_scale, set_mismatch_means
 from rlvr.learner.policy_losses import POLICY_LOSSES
 from rlvr.learner.prepass import needs_old_logprobs
 from rlvr.objectives.aggregation import weighted_sum
@@ -92,6 +94,26 @@ def test_mismatch_weighs_the_policy_loss_alone():
     assert total.item() / count == pytest.approx(scale.mean().item())
 
 
+def test_normalised_weights_have_mean_one_and_leave_exempt_tokens_alone():
+    """The mean is that of the tokens whose engine and trainer should agree; a replayed one keeps weight 1."""
+    batch = micro_batch()
+    corrections = (MismatchCorrection(level="token", action="clamp", high=1.1, normalise="batch"),)
+    exempt = torch.zeros_like(batch.weights)
+    exempt[0] = 1.0
+    batch.columns[REPLAYED] = exempt
+    set_mismatch_means([batch], corrections)
+    scale, _ = mismatch_scale(batch, batch.old_logprobs, corrections)
+    plain = (batch.old_logprobs - batch.behavior_logprobs).exp().clamp(max=1.1)[1:]
+    assert scale[0].item() == 1.0
+    assert scale[1:].mean().item() == pytest.approx(1.0, abs=1e-6)
+    torch.testing.assert_close(scale[1:], plain / plain.mean())
+    masked = (MismatchCorrection(level="token", action="mask", high=1e-6, normalise="batch"),)
+    set_mismatch_means([batch], masked)
+    scale, changed = mismatch_scale(batch, batch.old_logprobs, masked)
+    assert scale[1:].tolist() == [0.0] * (len(scale) - 1)
+    assert changed[1:].all()
+
+
 def test_plain_grpo_spends_no_forward_pass():
     assert not needs_old_logprobs(ObjectiveConfig(), 1)
     assert needs_old_logprobs(ObjectiveConfig(), 2)
@@ -100,3 +122,5 @@ def test_plain_grpo_spends_no_forward_pass():
     assert needs_old_logprobs(ObjectiveConfig(policy_loss=KlCovLoss(name="kl_cov")), 1)
     mismatch = (MismatchCorrection(level="sequence", action="clamp", high=2.0),)
     assert not needs_old_logprobs(ObjectiveConfig(mismatch=mismatch), 1)
+    normalised = (MismatchCorrection(level="sequence", action="clamp", high=2.0, normalise="batch"),)
+    assert needs_old_logprobs(ObjectiveConfig(mismatch=normalised), 1)

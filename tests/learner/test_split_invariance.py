@@ -37,6 +37,12 @@ OBJECTIVES = {
             MismatchCorrection(level="sequence", action="clamp", high=2.0),
         )
     ),
+    "normalised_mismatch": ObjectiveConfig(
+        mismatch=(
+            MismatchCorrection(level="token", action="clamp", high=1.2, normalise="batch"),
+            MismatchCorrection(level="sequence", action="mask", low=0.3, high=3.0, normalise="batch"),
+        )
+    ),
     "entropy_bonus": ObjectiveConfig(auxiliary=(EntropyBonus(name="entropy_bonus", coefficient=0.01),)),
 }
 

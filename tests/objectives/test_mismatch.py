@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rlvr.objectives.mismatch import logprob_difference, mismatch_weight, ratio_statistics
+from rlvr.objectives.mismatch import logprob_difference, mismatch_weight, ratio_statistics, weight_total
 
 
 def test_difference_by_hand():
@@ -104,3 +104,25 @@ def test_no_gradient_and_any_order():
     order = torch.tensor([3, 1, 0, 2])
     moved, _ = mismatch_weight(logprobs[order], BEHAVIOR[order], index[order], 2, "geometric", "clamp", high=1.1)
     torch.testing.assert_close(moved, weights[order])
+
+
+def test_batch_means_by_hand():
+    """TIS of d = -1, 0, .5, 1: weights .367879, 1, 1.648721, 2, of mean 5.0166 / 4; without the last 3.0166 / 3.
+
+    Rollouts [-1, 0] and [.5, 1] under a sequence clamp: .367879 and 2, of mean 1.18394, each counted once although the
+    second has three tokens. A token that is not counted takes its rollout along where that has no other.
+    """
+    weights = mismatch_weight(BEHAVIOR + D, BEHAVIOR, ONE, 1, "token", "clamp", high=2.0)[0]
+    every = torch.ones(4, dtype=torch.bool)
+    total, count = weight_total(weights, ONE, 1, "token", every).tolist()
+    assert (total, count) == (pytest.approx(5.0166, abs=1e-4), 4)
+    assert (weights / (total / count)).tolist() == pytest.approx([0.2933, 0.7974, 1.3146, 1.5947], abs=1e-4)
+    assert weight_total(weights, ONE, 1, "token", torch.tensor([True] * 3 + [False])).tolist() == pytest.approx(
+        [3.0166, 3], abs=1e-4
+    )
+    sequence, index = torch.tensor([0.367879, 0.367879, 2.0, 2.0, 2.0]), torch.tensor([0, 0, 1, 1, 1])
+    assert weight_total(sequence, index, 2, "sequence", torch.ones(5, dtype=torch.bool)).tolist() == pytest.approx(
+        [2.367879, 2], abs=1e-6
+    )
+    second_alone = torch.tensor([False, False, True, False, True])
+    assert weight_total(sequence, index, 2, "geometric", second_alone).tolist() == [2, 1]
