@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: help setup setup-cuda env demo train eval check-recipe rehearse test test-all check format lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 14
 
 setup: ## install the CPU stack into .venv (about two minutes, once)
 	@VENV=$(VENV) launch/setup.sh cpu
@@ -36,6 +36,9 @@ check-recipe: env ## check a recipe and print what its numbers imply
 rehearse: env ## two real steps of any recipe, with a tiny model, on this machine
 	@$(BIN)/rlvr rehearse $(RECIPE) $(ARGS)
 
+launch-%: env ## make launch-slurm RECIPE=recipes/... ARGS="--dry-run"; or launch-local, -ray, -k8s, -sky
+	@$(BIN)/rlvr launch $(RECIPE) --to $* $(ARGS)
+
 test: env ## the tests, without the long ones
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
@@ -56,6 +59,8 @@ lock: env ## resolve requirements/*.lock anew from setup.cfg
 	  --universal --python-version 3.11 --no-annotate --no-header -o requirements/cpu.lock
 	@$(BIN)/uv pip compile -q setup.cfg --extra cuda --extra dev \
 	  --universal --python-version 3.11 --no-annotate --no-header -o requirements/cuda.lock
+	@$(BIN)/uv pip compile -q setup.cfg --extra cluster --constraint requirements/cpu.lock \
+	  --universal --python-version 3.11 --no-annotate --no-header | grep -vxFf requirements/cpu.lock >requirements/cluster.lock
 
 clean: ## remove the environment and caches; runs/ stays
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info

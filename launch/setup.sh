@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # Creates .venv with the exact packages of requirements/<cpu|cuda>.lock and rlvr itself. Safe to run again.
+# `cluster` as the second word adds what a Ray cluster's job server and dashboard need (requirements/cluster.lock).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-target=${1:?usage: launch/setup.sh cpu|cuda}
+target=${1:?usage: launch/setup.sh cpu|cuda [cluster]}
 venv=${VENV:-.venv}
 lock=requirements/$target.lock
 stamp=$venv/.rlvr-$target
 log=$venv/setup.log
 
 wanted=$(cat "$lock" setup.cfg pyproject.toml "$0" | sha256sum | cut -d' ' -f1)
+if [ "${2:-}" = cluster ]; then
+  launch/setup.sh "$target"
+  exec "$venv/bin/python" -m pip --disable-pip-version-check --no-input install -q --no-deps -r requirements/cluster.lock
+fi
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 
 python=

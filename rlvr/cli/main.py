@@ -131,6 +131,25 @@ def check(
 
 
 @app.command()
+def launch(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    to: Annotated[str, typer.Option(help="local, ray, slurm, k8s or sky.", show_default=False)] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and how.")] = False,
+) -> None:
+    """Run a recipe on a cluster: its `launch:` section and its GPUs fill in the templates under launch/.
+
+    The run resumes where one of this name and recipe stopped. docs/launch.md has a section per target.
+
+    [dim]rlvr launch recipes/scale/dapo-math-qwen2.5-32b.yaml --to slurm launch.slurm.partition=gpu --dry-run[/dim]
+    """
+    from rlvr.cli.launch import launch as run
+
+    with _user_errors():
+        run(recipe, overrides or [], to, dry_run=dry_run)
+
+
+@app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A run directory, e.g. runs/addition.", show_default=False)],
     output: Annotated[Path, typer.Argument(help="Directory to write; must not exist.", show_default=False)],

@@ -10,7 +10,7 @@ from rlvr.errors import RecipeError
 from rlvr.recipe.load import dump_recipe, load_recipe
 from rlvr.recipe.schema import Recipe
 
-CHANGEABLE = ("resources.", "runs_dir", "description")
+CHANGEABLE = ("resources.", "launch.", "runs_dir", "description")
 LEARNER_RANKS = "resources.learners.count"
 
 
@@ -111,7 +111,8 @@ def _check_resumable(run: RunDir, recipe: Recipe) -> None:
         shown = ", ".join(differing[:6])
         raise RecipeError(
             f"--resume: the recipe differs from the one {run.path} was started with, at {shown}; "
-            f"only `steps` and `resources` (but {LEARNER_RANKS}) may change. Use the same recipe, or another name=..."
+            f"only `steps`, `launch` and `resources` (but {LEARNER_RANKS}) may change. Use the same recipe, or another "
+            "name=..."
         )
 
 

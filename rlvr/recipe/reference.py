@@ -16,6 +16,7 @@ from rlvr.recipe import (
     exploration,
     imitation_losses,
     kl,
+    launch,
     lora,
     objective,
     policy_losses,
@@ -137,6 +138,16 @@ _CHAPTERS: list[tuple[str, list[type[BaseModel]]]] = [
     (
         "resources",
         [schema.ResourcesConfig, schema.EngineResources, schema.LearnerResources, schema.RewardResources],
+    ),
+    (
+        "launch",
+        [
+            launch.LaunchConfig,
+            launch.SlurmLaunch,
+            launch.RayLaunch,
+            launch.KubernetesLaunch,
+            launch.SkyPilotLaunch,
+        ],
     ),
     (
         "rlvr rm",

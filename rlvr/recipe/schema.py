@@ -15,6 +15,8 @@ from rlvr.recipe.credit import AnchorConfig as AnchorConfig
 from rlvr.recipe.credit import CreditConfig as CreditConfig
 from rlvr.recipe.exploration import Hints as Hints
 from rlvr.recipe.exploration import Oversampling as Oversampling
+from rlvr.recipe.launch import LaunchConfig as LaunchConfig
+from rlvr.recipe.lora import LoraConfig as LoraConfig
 from rlvr.recipe.methods.names import PresetName
 from rlvr.recipe.objective import FilterConfig as FilterConfig
 from rlvr.recipe.objective import KlConfig as KlConfig
@@ -244,8 +246,21 @@ class LearnerConfig(Section):
         ge=1,
         description="As many logits exist at a time as this many tokens have over the whole vocabulary: memory.",
     )
+    sequence_parallel: int = Field(
+        1,
+        ge=1,
+        description="Learner ranks that share the tokens of each row (Ulysses): long contexts. Must divide "
+        "resources.learners.count and the model's heads.",
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     offload: Literal["none", "optimizer", "parameters"] = Field("none", description="What ZeRO keeps on the CPU.")
+    offload_reference: bool = Field(
+        False, description="Keep the reference policy and the teacher on the CPU between their passes over a batch."
+    )
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters; null trains all weights.")
+    worst_case_step: bool = Field(
+        True, description="Take the largest batch through the learner before the first step, which it does not change."
+    )
 
 
 # --- evaluation, checkpoints, monitoring ------------------------------------------------------------------------------
@@ -350,4 +365,5 @@ class Recipe(Section):
     runs_dir: str = Field("runs", description="Directory that holds run directories, relative to where rlvr starts.")
     model: ModelConfig
     resources: ResourcesConfig = ResourcesConfig()
+    launch: LaunchConfig = LaunchConfig()
     stages: list[Stage] = Field(min_length=1, description="Run in order, each from the weights of the one before.")

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# One node of a Ray cluster, in the foreground: the first one is the head, the others join it.
+#
+#   launch/ray/node.sh RANK HEAD_IP PORT CPUS GPUS TEMP_DIR [extra arguments of `ray start` ...]
+#
+# Ends on SIGUSR2, and only then: a scheduler that stops a job signals everything in it at once, and Ray must outlive
+# the run, which still saves. Used by launch/slurm and launch/skypilot; good by hand, too, on machines with ssh alone.
+set -euo pipefail
+
+rank=$1 head_ip=$2 port=$3 cpus=$4 gpus=$5 temp_dir=$6
+shift 6
+trap '' TERM INT HUP USR1
+
+export RAY_USAGE_STATS_ENABLED=0
+common=(--block --disable-usage-stats --num-cpus="$cpus" --num-gpus="$gpus" "$@")
+if [ "$rank" -eq 0 ]; then
+  mkdir -p "$temp_dir"
+  common+=(--head --node-ip-address="$head_ip" --port="$port" --temp-dir="$temp_dir" --include-dashboard=false)
+else
+  common+=(--address="$head_ip:$port")
+fi
+
+ray=
+# shellcheck disable=SC2329 # called by the trap
+stop() {
+  if [ -n "$ray" ]; then
+    # Its own session: raylet, GCS and workers are in it.
+    kill -TERM -- "-$ray" 2>/dev/null || true
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+      kill -0 -- "-$ray" 2>/dev/null || break
+      sleep 0.5
+    done
+    kill -KILL -- "-$ray" 2>/dev/null || true
+  fi
+  rm -rf "$temp_dir"
+  exit 0
+}
+trap stop USR2
+
+# A worker may be up before the head is.
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+  setsid "${PYTHON:-python}" -m ray.scripts.scripts start "${common[@]}" &
+  ray=$!
+  code=0
+  wait "$ray" || code=$?
+  echo "ray start on $(hostname) ended with $code (attempt $attempt)" >&2
+  if [ "$rank" -eq 0 ]; then break; fi
+  sleep 3
+done
+exit 1
