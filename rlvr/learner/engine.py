@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,12 +28,14 @@ from rlvr.errors import RecipeError, RlvrError, RunStopped
 from rlvr.learner.batch import MicroBatch
 from rlvr.learner.lora import base_checksum, dropping
 from rlvr.learner.losses import TensorMetrics
+from rlvr.learner.optimizers import eight_bit_adamw
 from rlvr.learner.schedule import lr_factor
 from rlvr.metrics import Metrics, merge
 from rlvr.recipe.schema import LearnerConfig
 
 CHECKPOINT_TAG = "deepspeed"
 MAX_BUCKET_ELEMENTS = 500_000_000  # DeepSpeed's default
+STEP_COUNTERS = ("global_steps", "global_samples", "skipped_steps", "micro_steps")  # DeepSpeed's, in its checkpoints
 
 LossFunction = Callable[[MicroBatch, Tensor, Tensor], tuple[Tensor, TensorMetrics]]
 
@@ -54,8 +55,6 @@ def connect(rank: int, world_size: int, host: str, port: int, device: str, timeo
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # DeepSpeed calls collectives by their old names, at each use.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*is deprecated. Please use `torch.distributed")
-    # Ray shows each rank one GPU, which is number 0 to it.
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": "0"}
     timeout = timedelta(seconds=timeout_s)
     # ZeRO clones the world group with torch's default timeout, not with the one given below.
     distributed_c10d.default_pg_timeout = timeout
@@ -132,6 +131,7 @@ class TrainingEngine:
         self.policy = self.engine.module
         self.device = self.engine.device
         self.base = base_checksum(self, self.rank) if learner.lora is not None else ""
+        self._loss_factor = float(world_size)
 
     def forward(self, batch: MicroBatch, temperature: float, through_logits: bool = False) -> tuple[Tensor, Tensor]:
         """Logprobs and entropies [M] without gradient. Collective under ZeRO-3."""
@@ -149,7 +149,7 @@ class TrainingEngine:
             self.num_steps, optimizer.schedule, optimizer.warmup_steps, self.total_steps, optimizer.min_lr_ratio
         )
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr if self._loss_factor else 0.0
         parts: list[TensorMetrics] = []
         finite = torch.ones((), device=self.device)
         for position, batch in enumerate(micro_batches, start=1):
@@ -164,12 +164,34 @@ class TrainingEngine:
                     # Every gradient becomes NaN, on every rank, and the optimizers discard the step and its buffers:
                     # the one way to do so that is the same at all ZeRO stages.
                     loss = logprobs.sum() * torch.nan
-            self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
+            self.engine.backward(loss * self._loss_factor, scale_wrt_gas=False)
         self.engine.step()
         applied = self.engine.was_step_applied()
         if applied:
             self.num_steps += 1
         return StepResult(applied, lr, float(self.engine.get_global_grad_norm()), to_host(parts) if applied else {})
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Updates in it go through every pass and leave weights, optimizer state and counts bit for bit as they were.
+
+        Before the first step all gradients are 0 and so is the learning rate: the optimizer then steps on the spot, and
+        makes its state, which is 0. Later its state would decay: then gradients are NaN and the step is discarded.
+        """
+        counters = {name: getattr(self.engine, name) for name in STEP_COUNTERS}
+        num_steps, fresh = self.num_steps, self.num_steps == 0
+        self._loss_factor = 0.0 if fresh else torch.nan
+        try:
+            yield
+        finally:
+            self._loss_factor = float(self.world_size)
+            self.num_steps = num_steps
+            for name, value in counters.items():
+                setattr(self.engine, name, value)
+            inner = getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
+            for state in inner.state.values() if fresh else ():
+                if "step" in state:
+                    state["step"] *= 0
 
     @contextmanager
     def gathered(self, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
@@ -239,23 +261,42 @@ class FrozenEngine:
     def __init__(self, load: Callable[[], nn.Module], learner: LearnerConfig, world_size: int, device: str) -> None:
         self.engine = None
         self.device = torch.device("cuda" if device == "cuda" else "cpu")
+        self.visits = learner.offload_reference and learner.zero_stage != 3
+        self._visiting = False
         config = _config(learner, world_size, device, frozen=True)
         with _loading(config if learner.zero_stage == 3 else None):
             self.policy = load()
         self.policy.requires_grad_(False)
         if learner.zero_stage == 3:
             self.engine, *_ = deepspeed.initialize(model=self.policy, config=config, dist_init_required=False)
-        else:
+        elif not self.visits:
             self.policy.to(self.device)
+
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        """While it is open, weights that live on the host are on the device; a pass outside takes them there itself."""
+        if not self.visits or self._visiting:
+            yield
+            return
+        home = [(parameter, parameter.data) for parameter in self.policy.parameters()]
+        for tensor in (*(parameter for parameter, _ in home), *self.policy.buffers()):
+            tensor.data = tensor.data.to(self.device)
+        self._visiting = True
+        try:
+            yield
+        finally:
+            self._visiting = False
+            for parameter, data in home:
+                parameter.data = data
 
     def forward(self, batch: MicroBatch, temperature: float, through_logits: bool = False) -> tuple[Tensor, Tensor]:
         """Logprobs and entropies [M]. Collective under ZeRO-3."""
-        with torch.no_grad():
+        with torch.no_grad(), self.visit():
             return (self.engine or self.policy)(batch, temperature, through_logits)
 
     def states(self, batch: MicroBatch) -> Tensor:
         """Last hidden states [M, d] at the loss positions: what tokens are predicted from. Collective under ZeRO-3."""
-        with torch.no_grad():
+        with torch.no_grad(), self.visit():
             return (self.engine or self.policy)(batch, 1.0, False, True)[0]
 
     def close(self) -> None:
@@ -285,7 +326,7 @@ def _config(learner: LearnerConfig, world_size: int, device: str, frozen: bool =
     zero: dict[str, Any] = {"stage": stage}
     if learner.offload != "none" and not frozen:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": device == "cuda"}
-    if learner.offload == "parameters":
+    if learner.offload == "parameters" or (frozen and stage == 3 and learner.offload_reference):
         zero["offload_param"] = {"device": "cpu", "pin_memory": device == "cuda"}
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
@@ -295,6 +336,8 @@ def _config(learner: LearnerConfig, world_size: int, device: str, frozen: bool =
         "zero_optimization": zero,
         # Compiling DeepSpeedCPUAdam takes 38 s, and on a CPU every optimizer is one.
         "zero_force_ds_cpu_optimizer": device == "cuda",
+        # Those of bitsandbytes are in no list of DeepSpeed's; tests/learner/test_optimizers.py tests them with it.
+        "zero_allow_untested_optimizer": learner.optimizer.kind != "adamw",
         "bf16": {"enabled": learner.dtype == "bfloat16"},
         "steps_per_print": 1 << 60,
     }
@@ -317,6 +360,8 @@ def _optimizer(policy: nn.Module, learner: LearnerConfig, device: str) -> torch.
         "eps": optimizer.eps,
         "weight_decay": optimizer.weight_decay,
     }
+    if optimizer.kind != "adamw":
+        return eight_bit_adamw(trained, optimizer.kind, device, options)
     if learner.offload != "none" and device == "cuda":
         return DeepSpeedCPUAdam(trained, adamw_mode=True, **options)
     if learner.zero_stage == 0 and learner.dtype == "float32":

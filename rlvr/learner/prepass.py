@@ -68,6 +68,7 @@ def fill(
         batch.old_logprobs, batch.entropies = engine.forward(batch, temperature)
     if needs_reference(objective):
         assert reference is not None, "setup(reference=True) is needed for a KL term"
-        for batch in batches:
-            set_reference(batch, reference, objective.kl, temperature, batch.entropies)
+        with reference.visit():
+            for batch in batches:
+                set_reference(batch, reference, objective.kl, temperature, batch.entropies)
     return asked

@@ -1,11 +1,12 @@
 """One learner rank: a policy, an optional reference, and the passes that a batch takes through them.
 
-A plain class; `rlvr.learner.group` turns it into a Ray actor. Every method but the first four is collective: all ranks
+A plain class; `rlvr.learner.group` turns it into a Ray actor. Every method but the first seven is collective: all ranks
 are called with their own shard of the same plan.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from functools import partial
@@ -16,10 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from rlvr.cluster.environment import free_port
+from rlvr.cluster.environment import Ports, become_rank, free_port, node_address
+from rlvr.cluster.memory import PeakMemory, peak_memory
+from rlvr.errors import RecipeError
 from rlvr.learner.auxiliary import TEACHER, prepare
 from rlvr.learner.batch import MicroBatch, Shard, collate
-from rlvr.learner.collectives import gathered
+from rlvr.learner.collectives import gathered, set_data_group
 from rlvr.learner.covariance import set_selected
 from rlvr.learner.diagnostics import StepMeter, gradient_norms, unchanged
 from rlvr.learner.examples import example_loss, examples_of
@@ -27,7 +30,9 @@ from rlvr.learner.kl_term import kl_values, set_reference
 from rlvr.learner.linearised import is_group_loss, linear_form, linearise
 from rlvr.learner.losses import TensorMetrics, critic_loss, mismatch_metrics, old_logprobs_of, rl_loss, sft_loss
 from rlvr.learner.prepass import fill
+from rlvr.learner.sequence_parallel import sequence_groups
 from rlvr.learner.token_scale import set_token_scale
+from rlvr.learner.worst_case import KNOBS, shape_of
 from rlvr.metrics import Metrics, merge
 from rlvr.recipe.kl import KlConfig
 from rlvr.recipe.schema import LearnerConfig, ObjectiveConfig
@@ -59,19 +64,41 @@ class LearnerWorker:
         """The process id; answers from a thread of its own while another method runs."""
         return os.getpid()
 
-    def rendezvous(self) -> tuple[str, int]:
-        """(address, port) that this rank can be reached at by the others."""
-        if self.world_size == 1:
-            return "127.0.0.1", free_port()
-        import ray
+    def pulse(self) -> float:
+        """That this process answers; how long a step may take is the driver's to judge."""
+        return 0.0
 
-        return ray.util.get_node_ip_address(), free_port()
+    def address(self) -> str:
+        """The address that other nodes reach this rank at."""
+        return node_address()
 
-    def connect(self, host: str, port: int, timeout_s: float) -> None:
+    def rendezvous(self, host: str, timeout_s: float, ports: Ports | None) -> int:
+        """Opens the store that the ranks meet at; its port, which is held from here on."""
+        from rlvr.learner.rendezvous import open_store
+
+        self.store = open_store(host, self.world_size, timeout_s, ports)
+        return int(self.store.port)
+
+    def transfer_endpoint(self, ports: Ports | None) -> tuple[str, int]:
+        """(address, port) at which this rank opens the transfer to engines, on whatever node they are."""
+        return node_address(), free_port(ports)
+
+    def gpu_peak(self) -> PeakMemory:
+        """GPU memory of this rank at most since it was last asked."""
+        return peak_memory(None)
+
+    def connect(self, host: str, port: int, timeout_s: float, over_nodes: bool, interface: str | None) -> None:
         """Joins the other ranks; a collective that takes longer than the timeout (seconds) fails."""
+        become_rank(self.rank, self.world_size, over_nodes, interface)
         from rlvr.learner import engine
 
         engine.connect(self.rank, self.world_size, host, port, self.device, timeout_s)
+
+    def release_cache(self) -> None:
+        """Gives GPU memory that nothing holds back to the device, where engines on the same GPU wake up next."""
+        gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
 
     def setup(
         self,
@@ -97,6 +124,7 @@ class LearnerWorker:
         from rlvr.learner.scalar import load_scalar
 
         self._release()
+        set_data_group(sequence_groups(learner.sequence_parallel)[1])
         # Nothing draws random numbers while training; a model's remote code might at loading.
         torch.manual_seed(seed)
         self.model_dir, self.learner, self.trust_remote_code = model_dir, learner, trust_remote_code
@@ -149,8 +177,9 @@ class LearnerWorker:
             known = [(b, b.old_logprobs) for b in _flat(steps) if b.old_logprobs is not None]
             parts.append(to_host([mismatch_metrics(batch, logprobs) for batch, logprobs in known]))
         if self.teacher is not None:
-            for batch in _flat(steps):
-                batch.columns[TEACHER], _ = self.teacher.forward(batch, temperature)
+            with self.teacher.visit():
+                for batch in _flat(steps):
+                    batch.columns[TEACHER], _ = self.teacher.forward(batch, temperature)
         for step in steps:
             set_token_scale(step, objective, stage_step)
             set_selected(step, objective.policy_loss)
@@ -222,6 +251,27 @@ class LearnerWorker:
             return example_loss(batch, outputs, examples_of(shard, batch), loss)
 
         return merge(self._step(step, 1.0, loss_of) for step in steps)
+
+    def try_worst_case(self, method: str, shard: Shard, *arguments: Any) -> PeakMemory:
+        """What this process holds at most while a training method takes the shard; nothing is changed by it.
+
+        RecipeError when memory does not suffice.
+        """
+        peak_memory(os.getpid())
+        try:
+            with self._engine().trial():
+                getattr(self, method)(shard, *arguments)
+        except (MemoryError, RuntimeError) as error:
+            # torch says it with an error of its own on a GPU and with a plain RuntimeError on a CPU.
+            if "memory" not in str(error) and not isinstance(error, MemoryError):
+                raise
+            raise RecipeError(
+                f"learner: {shape_of(shard)}, which this stage may bring, does not fit into the memory of rank "
+                f"{self.rank} ({str(error).splitlines()[0]}); {KNOBS}"
+            ) from error
+        peak = peak_memory(os.getpid())
+        self.release_cache()
+        return peak
 
     def representations(self, shard: Shard) -> list[tuple[int, np.ndarray]]:
         """(sequence of the shard, sum of the reference's last hidden states over its loss tokens [d])."""

@@ -76,11 +76,31 @@ def test_every_logged_metric_is_documented(finished_run: Finished) -> None:
         name
         for row in read_metrics(finished_run.path)
         for name in row["metrics"]
-        # Named by the recipe or by k, and documented as reward/<term>, eval/pass@k.
+        # Named by the recipe, by k or by process, and documented as reward/<term>, eval/pass@k, memory/<name>.
         if f"`{name}`" not in documented
-        and not re.match(r"(reward|reward_share|gate|failure_rate)/|eval/(avg|pass|maj)@", name)
+        and not re.match(r"(reward|reward_share|gate|failure_rate|memory)/|eval/(avg|pass|maj)@", name)
     }
     assert not undocumented
+
+
+def test_every_step_says_what_each_process_held(finished_run: Finished) -> None:
+    """R21: the largest batch went through the learner before step 1, and no step held more."""
+    rows = read_metrics(finished_run.path)
+    trial = "memory/worst_case_gb"
+    tried = {row["stage"]: row["metrics"][trial][0] for row in rows if trial in row["metrics"]}
+    assert set(tried) == {"sft", "rl"}
+    for row in rl_rows(finished_run.path):
+        held = {name: row["metrics"][name][0] for name in row["metrics"] if name.startswith("memory/")}
+        kinds, phases = ("driver", "engine", "learner", "reward_worker"), ("rollout", "learn", "transfer")
+        assert set(held) == {f"memory/{kind}/{phase}_gb" for kind in kinds for phase in phases}
+        assert all(0.02 < value < 16 for value in held.values())
+        # What a rank keeps from the trial and from checkpoints since is little beside what torch itself takes.
+        assert held["memory/learner/learn_gb"] < 1.1 * tried["rl"]
+        each = row["extra"]["memory_gb"]
+        assert {"driver", "learner rank 0", "learner rank 1", "reward worker 0"} < set(each)
+        assert held["memory/learner/learn_gb"] == pytest.approx(
+            max(each[f"learner rank {rank}"]["learn"] for rank in range(2)), abs=1e-3
+        )
 
 
 def test_the_summary_reports_before_and_after(finished_run: Finished) -> None:

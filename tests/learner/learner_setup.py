@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import ray
 
@@ -25,6 +29,12 @@ def config(**settings: object) -> LearnerConfig:
     """lr 1e-4, AdamW, float32 unless told otherwise."""
     settings.setdefault("optimizer", OptimizerConfig(lr=1e-4))
     return LearnerConfig(**settings)
+
+
+def inside(group: LearnerGroup, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """function(worker, *arguments) in the process of each rank, where test modules cannot be imported."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
+    return ray.get([w.__ray_call__.remote(function, *arguments) for w in group.workers], timeout=120)
 
 
 def weights_of(group: LearnerGroup) -> Weights:

@@ -16,7 +16,7 @@ from rlvr.recipe.memory import Shape, rank_memory
 
 
 def _pass(policy: Policy, batch: object) -> tuple[int, int, dict[str, torch.Tensor]]:
-    """(bytes kept for the backward pass beside parameters and inputs, calls of a layer, gradients)."""
+    """(bytes kept for the backward pass beside parameters, calls of a layer, gradients)."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in policy.parameters()}
     kept: dict[int, int] = {}
     calls = 0
@@ -31,7 +31,7 @@ def _pass(policy: Policy, batch: object) -> tuple[int, int, dict[str, torch.Tens
         nonlocal calls
         calls += 1
 
-    handle = policy.model.model.layers[0].mlp.register_forward_hook(count)
+    handle = policy.model.model.layers[0].mlp.register_forward_pre_hook(count)
     policy.zero_grad()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logprobs, _ = policy(batch, 1.0)

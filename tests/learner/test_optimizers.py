@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from learner_reference import make_sequences
-from learner_setup import config, distance, run_steps, same, weights_of
+from learner_setup import config, distance, inside, run_steps, same, weights_of
 
 from rlvr.errors import RecipeError
 from rlvr.learner.group import LearnerGroup
@@ -44,10 +43,10 @@ def test_masters_add_up_updates_that_bfloat16_would_lose(groups: Groups, model_d
     learner = config(zero_stage=stage, dtype="bfloat16", optimizer=OptimizerConfig(lr=1e-6, max_grad_norm=1e6))
     group.setup(model_dir, learner, 10, 0, reference=False)
     before = weights_of(group)
-    (start, dtypes), *_ = ray.get([w.__ray_call__.remote(_masters) for w in group.workers], timeout=60)
+    (start, dtypes), *_ = inside(group, _masters)
     assert set(dtypes) == {torch.bfloat16}
     run_steps(group, [batch] * 10)
-    (end, _), *_ = ray.get([w.__ray_call__.remote(_masters) for w in group.workers], timeout=60)
+    (end, _), *_ = inside(group, _masters)
     moved = np.abs(end - start)
     assert 8e-6 < np.quantile(moved[moved > 0], 0.5) <= 1.1e-5
     after = weights_of(group)
@@ -92,7 +91,7 @@ def test_eight_bit_moments_follow_those_in_float32(
         group.save(tmp_path / kind)
         run_steps(group, batches[2:])
         found[kind] = weights_of(group)
-    moments = ray.get([w.__ray_call__.remote(_moment_dtypes) for w in group.workers], timeout=60)
+    moments = inside(group, _moment_dtypes)
     assert all(dtypes == {torch.uint8} for dtypes in moments)
     assert 0 < distance(found["adamw"], found["adamw_8bit"]) < 0.3 * distance(start, found["adamw"])
     group.setup(model_dir, learner, 8, 0, reference=False)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from learner_reference import make_sequences
-from learner_setup import config, run_steps, same, weights_of
+from learner_setup import config, inside, run_steps, same, weights_of
 
 from rlvr.errors import RecipeError
 from rlvr.learner.group import LearnerGroup
@@ -54,7 +53,7 @@ def _state(worker: Any) -> dict[str, Any]:
 
 
 def _states(group: LearnerGroup) -> list[dict[str, Any]]:
-    return ray.get([worker.__ray_call__.remote(_state) for worker in group.workers], timeout=60)
+    return inside(group, _state)
 
 
 @pytest.mark.parametrize(("ranks", "stage", "dtype"), [(1, 0, "float32"), (2, 2, "float32"), (2, 3, "bfloat16")])
