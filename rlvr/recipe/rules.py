@@ -16,6 +16,7 @@ from rlvr.recipe.credit_rules import credit_faults
 from rlvr.recipe.critic_rules import GAE
 from rlvr.recipe.exploration_rules import rollout_faults
 from rlvr.recipe.judge_rules import judge_faults
+from rlvr.recipe.memory_rules import memory_faults
 from rlvr.recipe.model_rules import model_faults
 from rlvr.recipe.noise_rules import noise_faults
 from rlvr.recipe.objective_rules import objective_faults
@@ -184,7 +185,7 @@ def _stage(recipe: Recipe, stage: Stage) -> Iterator[Problem]:
     if isinstance(stage, SftStage):
         yield from _sft(stage)
     if not isinstance(stage, EvalStage):
-        yield from _learner(stage)
+        yield from _learner(recipe, stage)
 
 
 def _sources(stage: Stage) -> Iterator[Problem]:
@@ -380,12 +381,10 @@ def _rl(stage: RlStage) -> Iterator[Problem]:
     yield from (Problem(("rollout", *loc), value, text) for loc, value, text in rollout_faults(stage))
 
 
-def _learner(stage: SftStage | RlStage) -> Iterator[Problem]:
+def _learner(recipe: Recipe, stage: SftStage | RlStage) -> Iterator[Problem]:
     learner = stage.learner
-    if learner.offload == "parameters" and learner.zero_stage != 3:
-        yield Problem(("learner", "offload"), "parameters", "only ZeRO 3 shards parameters; set learner.zero_stage=3")
-    if learner.offload == "optimizer" and learner.zero_stage == 0:
-        yield Problem(("learner", "offload"), "optimizer", "needs learner.zero_stage 1, 2 or 3")
+    for loc, value, text in memory_faults(learner, recipe.resources, recipe.model):
+        yield Problem(("learner", *loc), value, text)
     optimizer = learner.optimizer
     for index, beta in enumerate(optimizer.betas):
         if not 0 <= beta < 1:
