@@ -171,12 +171,24 @@ def export(
 
 
 @app.command()
-def doctor() -> None:
-    """Check this machine: versions, the stack inside a worker, devices, memory, disk. Exit code 1 if anything fails."""
+def doctor(
+    address: Annotated[
+        str | None, typer.Option(help="Look at every node of this Ray cluster (host:port, or auto).")
+    ] = None,
+    runs_dir: Annotated[str, typer.Option(help="Where runs are to be written.")] = "runs",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check this machine, or every node of a cluster, and run a small all-reduce and weight transfer.
+
+    Versions, the stack inside a Ray worker, GPU driver, memory, limits, disks, caches, cores, clock; each finding with
+    its remedy. Exit code 1 if anything stands in the way of a run; warnings do not.
+
+    [dim]rlvr doctor --address auto[/dim]
+    """
     from rlvr.cli.doctor import doctor as run
 
     with _user_errors():
-        raise typer.Exit(run())
+        raise typer.Exit(run(address, runs_dir, as_json))
 
 
 @app.command()
