@@ -13,7 +13,10 @@ from rlvr.cluster import environment
 from rlvr.errors import RecipeError, RlvrError
 from rlvr.recipe.resources import ResourcesConfig
 
-PROBE_S = 5.0
+PROBE_S = 10.0
+# How a connection to a gRPC server opens (RFC 9113, section 3.4): this and an empty SETTINGS frame, answered by one.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+SETTINGS = 4
 
 
 def start_ray(address: str | None, resources: ResourcesConfig | None = None) -> bool:
@@ -69,12 +72,26 @@ def _probed(address: str) -> str:
         raise RecipeError(
             f"resources.ray_address={address!r}: expected host:port (Ray's default port is 6379), or auto"
         )
+    source = " (from RAY_ADDRESS)" if address == "auto" and os.environ.get("RAY_ADDRESS") else ""
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S):
-            return found
+        speaks_grpc = _speaks_grpc(host.strip("[]"), int(port))
     except OSError as error:
-        source = " (from RAY_ADDRESS)" if address == "auto" and os.environ.get("RAY_ADDRESS") else ""
         raise RlvrError(
             f"resources.ray_address={address!r}: no Ray cluster answers at {found}{source}: {error.strerror or error}; "
             f"{remedy}"
         ) from error
+    if not speaks_grpc:
+        raise RlvrError(
+            f"resources.ray_address={address!r}: what listens at {found}{source} is no Ray cluster; {remedy}"
+        )
+    return found
+
+
+def _speaks_grpc(host: str, port: int) -> bool:
+    with socket.create_connection((host, port), timeout=PROBE_S) as connection:
+        connection.sendall(PREFACE)
+        try:
+            answer = connection.recv(9)
+        except TimeoutError:
+            return False
+    return len(answer) >= 4 and answer[3] == SETTINGS

@@ -28,6 +28,12 @@ def enter(declared: Mapping[str, str]) -> None:
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
 
 
+def forget_addresses() -> None:
+    """Drops the addresses of clusters that Ray's clients prefer to the one they are told."""
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        os.environ.pop(name, None)
+
+
 def passed(patterns: Sequence[str], source: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables of `source` (this process's environment) that match one of the shell patterns."""
     found = os.environ if source is None else source

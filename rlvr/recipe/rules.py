@@ -22,6 +22,7 @@ from rlvr.recipe.noise_rules import noise_faults
 from rlvr.recipe.objective_rules import objective_faults
 from rlvr.recipe.origin_rules import origin_faults
 from rlvr.recipe.preference_rules import terms_read
+from rlvr.recipe.resource_rules import resource_faults
 from rlvr.recipe.schema import (
     AdditionSource,
     CountdownSource,
@@ -136,22 +137,8 @@ def _longest(stage: Stage) -> int:
 
 
 def _resources(recipe: Recipe) -> Iterator[Problem]:
-    resources = recipe.resources
-    if resources.device == "cpu" and resources.placement == "colocated":
-        yield Problem(("resources", "placement"), "colocated", "CPU workers share no device; use separate")
-    if resources.device == "cpu" and resources.engines.tensor_parallel > 1:
-        yield Problem(
-            ("resources", "engines", "tensor_parallel"), resources.engines.tensor_parallel, "needs GPUs; use 1"
-        )
-    if resources.placement == "colocated":
-        engines, learners = resources.engines, resources.learners
-        if engines.count * engines.tensor_parallel != learners.count:
-            yield Problem(
-                ("resources", "learners", "count"),
-                learners.count,
-                f"colocated engines and learners share their GPUs: engines take {engines.count} x "
-                f"{engines.tensor_parallel} = {engines.count * engines.tensor_parallel}; make both equal",
-            )
+    for loc, value, text in resource_faults(recipe.resources, recipe.stages[0].rollout.engine):
+        yield Problem(("resources", *loc), value, text)
 
 
 def _engines(recipe: Recipe) -> Iterator[Problem]:

@@ -80,7 +80,8 @@ class RolloutEngine(Protocol):
     def sleep(self) -> None:
         """Gives the GPU memory of weights and KV cache back; nothing on CPU."""
 
-    def wake(self) -> None: ...
+    def wake(self, part: str) -> None:
+        """Takes the memory of `weights` or of the `kv_cache` again; the engine runs once it has both."""
 
     def decode(self, token_ids: Sequence[int]) -> str: ...
 

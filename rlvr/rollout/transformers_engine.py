@@ -116,7 +116,7 @@ class TransformersEngine:
             self.model.to("cpu")
             torch.cuda.empty_cache()
 
-    def wake(self) -> None:
+    def wake(self, part: str) -> None:
         if self.spec.sleep_mode:
             self.model.to(self.device)
 

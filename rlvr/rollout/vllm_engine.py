@@ -26,6 +26,8 @@ class WorkerExtension:
     """Methods that vLLM mixes into its worker; called through `collective_rpc`."""
 
     model_runner: Any
+    model_config: Any
+    vllm_config: Any
     rlvr_adapter: dict[str, Any]
 
     def rlvr_load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
@@ -61,6 +63,21 @@ class WorkerExtension:
         slots.remove_adapter(ADAPTER_ID)
         slots.add_adapter(adapter)
         slots.activate_adapter(ADAPTER_ID)
+
+    def rlvr_begin_reload(self) -> None:
+        """GPU kernels may hold weights in an order of their own; so reloaded, they arrive as at the first load."""
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
+
+        with set_current_vllm_config(self.vllm_config):
+            initialize_layerwise_reload(self.model_runner.model)
+
+    def rlvr_end_reload(self) -> None:
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+
+        with set_current_vllm_config(self.vllm_config):
+            finalize_layerwise_reload(self.model_runner.model, self.model_config)
 
     def rlvr_checksums(self) -> dict[str, int]:
         """Of what the model computes with: its weights, and the adapter in the slot that requests use."""
@@ -102,6 +119,8 @@ class VllmEngine:
             "max_model_len": spec.context_length,
             "max_num_seqs": spec.max_concurrent,
             "tensor_parallel_size": spec.tensor_parallel,
+            # Ray places the workers of one engine into its bundles, on one node or several.
+            "distributed_executor_backend": "ray" if spec.tensor_parallel > 1 else None,
             "enforce_eager": spec.enforce_eager or on_cpu,
             "enable_prefix_caching": spec.prefix_caching,
             "enable_sleep_mode": spec.sleep_mode,
@@ -126,6 +145,8 @@ class VllmEngine:
         if spec.transfer_backend:
             arguments |= {"weight_transfer_config": {"backend": spec.transfer_backend}}
         self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self.asleep: set[str] = set()
+        self._reloading = False
         self.packed_modules = self.engine.collective_rpc("rlvr_packed_modules")[0]
         self.adapter: Any = None
 
@@ -143,9 +164,15 @@ class VllmEngine:
         return self.engine.has_unfinished_requests()
 
     def load_bucket(self, bucket: Bucket, buffer: np.ndarray) -> None:
+        if self.spec.device != "cpu" and not self._reloading and not bucket.names[0].startswith(PEFT_PREFIX):
+            self.engine.collective_rpc("rlvr_begin_reload")
+            self._reloading = True
         self.engine.collective_rpc("rlvr_load_bucket", args=(bucket, buffer))
 
     def finish_update(self, version: int, sent: Mapping[str, int]) -> list[str]:
+        if self._reloading:
+            self.engine.collective_rpc("rlvr_end_reload")
+            self._reloading = False
         self.adapter = None
         if any(name.startswith(PEFT_PREFIX) for name in sent):
             from vllm.lora.request import LoRARequest
@@ -166,14 +193,17 @@ class VllmEngine:
         return self.engine.collective_rpc(method, args=args)
 
     def sleep(self) -> None:
-        if self.spec.sleep_mode and not self.engine.is_sleeping():
+        if self.spec.sleep_mode and not self.asleep:
             # Level 2 drops the weights: the learner sends new ones before the next rollout anyway. Where it sends
             # adapters only, level 1 keeps their base in host memory.
             self.engine.sleep(level=1 if self.spec.lora_rank else 2)
+            self.asleep = {"weights", "kv_cache"}
 
-    def wake(self) -> None:
-        if self.spec.sleep_mode and self.engine.is_sleeping():
-            self.engine.wake_up()
+    def wake(self, part: str) -> None:
+        # vLLM only warns of a part that is awake, and then wakes nothing; it decodes again once all parts are awake.
+        if part in self.asleep:
+            self.engine.wake_up(tags=[part])
+            self.asleep.remove(part)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))

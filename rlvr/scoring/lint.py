@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr import slots
+from rlvr.cluster.environment import reward_environment
 from rlvr.recipe.reward import RewardConfig, RewardTerm
 from rlvr.records import Abstain, Failure, Outcome, Score
 from rlvr.scoring.functions import ROOT, target_of
@@ -201,10 +202,11 @@ def _child(term: RewardTerm, probes: Sequence[Probe], hash_seed: str, scratch: s
         json.dumps({"target": target, "params": term.params, "rows": [p.inputs for p in probes], "once": once})
     )
     answer.unlink(missing_ok=True)
-    environment = os.environ | {
+    environment = {
+        **os.environ,
+        **reward_environment(),
         "PYTHONHASHSEED": hash_seed,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "rlvr.scoring.lint_child", str(request), str(answer)]
     limit_s = 300.0

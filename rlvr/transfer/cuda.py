@@ -6,18 +6,23 @@ Needs GPUs: `rlvr.transfer.push` is the path that runs everywhere.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 
+from rlvr.errors import WorkerDied
 from rlvr.transfer.buckets import Bucket, checksum, plan_buckets
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rlvr.learner.engine import TrainingEngine
+
+SHUTDOWN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +65,28 @@ class EngineClient:
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         self._on_all("finish_weight_update")
 
+    def shutdown(self) -> None:
+        """Has the engines leave the transfer; one that is gone already is no matter."""
+        calls = [engine.engine_rpc.remote("shutdown_weight_transfer_engine") for engine in self.spec.engines]
+        for call in calls:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get(call, timeout=SHUTDOWN_S)
+
     def _on_all(self, method: str, *args: Any) -> None:
         self._wait([engine.engine_rpc.remote(method, *args) for engine in self.spec.engines])
 
     def _wait(self, calls: list[ray.ObjectRef]) -> None:
-        ray.get(calls, timeout=self.spec.timeout_s)
+        deadline = time.monotonic() + self.spec.timeout_s
+        for index, call in enumerate(calls):
+            try:
+                ray.get(call, timeout=max(0.0, deadline - time.monotonic()))
+            except ray.exceptions.GetTimeoutError as error:
+                raise WorkerDied(
+                    f"weight transfer ({self.spec.backend}): engine {index} took no weights for "
+                    f"{self.spec.timeout_s:.0f} s; raise resources.step_timeout_s, or set resources.network_interface"
+                ) from error
+            except ray.exceptions.RayError as error:
+                raise WorkerDied(f"weight transfer ({self.spec.backend}): engine {index} failed: {error}") from error
 
 
 class CudaSender:
@@ -76,6 +98,9 @@ class CudaSender:
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
         self.source = _gathered_source(engine, spec, rank)
+        # Packing over IPC has one buffer, which the largest tensor must fit into.
+        largest = max(spec.cap_bytes, *(bucket.num_bytes for bucket in self.source.buckets))
+        self._client = EngineClient(spec) if rank == 0 else None
         info: Any
         if spec.backend == "nccl":
             info = NCCLTrainerInitInfo(
@@ -86,8 +111,9 @@ class CudaSender:
                 packed_buffer_size_bytes=spec.cap_bytes,
             )
         else:
-            info = IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=spec.cap_bytes)
-        self._engine = WeightTransferTrainerFactory.trainer_init(info, client=EngineClient(spec), source=self.source)
+            info = IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=largest)
+        client = self._client or EngineClient(spec)
+        self._engine = WeightTransferTrainerFactory.trainer_init(info, client=client, source=self.source)
 
     def send(self) -> dict[str, int]:
         """Sends all weights; on rank 0 the checksum of every tensor as it was sent."""
@@ -96,6 +122,9 @@ class CudaSender:
         return dict(self.source.sums)
 
     def close(self) -> None:
+        """Leaves the transfer, on both sides: the next stage opens another."""
+        if self._client is not None:
+            self._client.shutdown()
         self._engine.shutdown()
 
 

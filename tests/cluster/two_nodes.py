@@ -1,0 +1,55 @@
+"""A Ray cluster of two nodes on this machine: two raylets, with labels that confine ranks and engines to one each."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+LEARN, DECODE = {"role": "learn"}, {"role": "decode"}
+
+# What a recipe adds to run its ranks on the head and its engines on the other node.
+APART = ("resources.learners.node_labels={role: learn}", "resources.engines.node_labels={role: decode}")
+
+
+@dataclass(frozen=True)
+class TwoNodes:
+    """The head (label role=learn) and a second node (role=decode). `ray_address` is what a recipe joins."""
+
+    ray_address: str
+    head_id: str
+    second_id: str
+    second: Any
+
+    def kill_second(self) -> None:
+        """Kills the second node's raylet outright; its workers notice."""
+        for started in self.second.all_processes["raylet"]:
+            os.kill(started.process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def two_node_cluster(num_cpus: int = 2, dashboard: bool = False) -> Iterator[TwoNodes]:
+    """Starts it; ends its processes, and nobody else's."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    try:
+        head = _add(cluster, num_cpus=num_cpus, labels=LEARN, include_dashboard=dashboard)
+        second = _add(cluster, num_cpus=num_cpus, labels=DECODE)
+        yield TwoNodes(cluster.address, head.node_id, second.node_id, second)
+    finally:
+        cluster.shutdown()
+
+
+def _add(cluster: Any, **options: Any) -> Any:
+    # Ray gives a node half a minute to register, which a busy machine may exceed.
+    for attempt in range(3):
+        try:
+            return cluster.add_node(object_store_memory=200 << 20, **options)
+        except Exception:
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
