@@ -1,6 +1,6 @@
 """Both engines sample from the distribution they are told to, and report its logprobs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 import ray
@@ -175,20 +175,39 @@ def push(pool: RolloutPool, named: dict[str, torch.Tensor], version: int) -> dic
     return sent
 
 
-def test_a_killed_engine_is_named(ray_cluster: None, small_model: str) -> None:
-    """R8: kill -9 in the middle of generation ends the wait at once, with the worker's name."""
+def test_a_killed_engine_is_replaced_and_the_next_is_named(
+    ray_cluster: None, small_model: str, transformers_pool: RolloutPool
+) -> None:
+    """R8: kill -9 in the middle of generation: the rollouts are those of an engine that lived. The second ends it."""
     import os
     import signal
 
-    pool = RolloutPool(engine_spec("transformers", small_model), 1, timeout_s=60)
+    pool = RolloutPool(engine_spec("transformers", small_model), 1, timeout_s=60, restarts=1)
+    restored: list[int] = []
+    pool.restore = restored.append
     (pid,) = pool.start(START_TIMEOUT_S)
-    endless = SamplingParams(temperature=1.0, max_completion_tokens=200, stop_token_ids=())
-    groups = pool.generate(PROMPTS * 30, 4, endless, ("kill",))
-    next(groups)
+    endless = SamplingParams(temperature=1.0, max_completion_tokens=100, stop_token_ids=())
+    undisturbed = transformers_pool.generate(PROMPTS * 8, 4, endless, ("kill",))
+    groups = pool.generate(PROMPTS * 8, 4, endless, ("kill",))
+    first = next(groups)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(WorkerDied, match=r"engine 0 \(transformers\) died in phase generate"):
+    assert completions_of([first, *groups]) == completions_of(undisturbed)
+    assert restored == [0], "before it serves, it is given the weights of the others"
+    assert pool.pids != [pid]
+    groups = pool.generate(PROMPTS * 8, 4, endless, ("again",))
+    next(groups)
+    os.kill(pool.pids[0], signal.SIGKILL)
+    with pytest.raises(WorkerDied, match=r"engine 0 \(transformers\) died in phase generate: killed by SIGKILL"):
         list(groups)
     pool.close()
+
+
+def completions_of(groups: Iterable[Group]) -> list[tuple[str, int, list[int]]]:
+    return sorted(
+        (rollout.prompt.id, rollout.member, list(rollout.segments[0].completion_ids))
+        for group in groups
+        for rollout in group.rollouts
+    )
 
 
 def test_a_request_that_the_engine_refuses_fails_alone(vllm_pool: RolloutPool) -> None:
