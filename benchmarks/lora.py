@@ -13,6 +13,7 @@ import argparse
 import multiprocessing
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 MIB = 1 << 20
@@ -33,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         shape = {"hidden_size": options.hidden, "num_layers": options.layers, "intermediate_size": 3 * options.hidden}
         init = InitConfig(**shape, num_heads=options.hidden // 64, num_kv_heads=options.hidden // 128)
-        materialize(ModelConfig(init=init), directory, seed=0, characters="0123456789+-*/=() ")
+        materialize(ModelConfig(init=init), Path(directory), seed=0, characters="0123456789+-*/=() ")
         # A process for each, so that none inherits the memory of the one before.
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             rows = {side: pool.apply(measure, (side, directory, vars(options))) for side in sides}
@@ -59,7 +60,7 @@ def measure(side: str, directory: str, options: dict[str, Any]) -> dict[str, flo
         lora=lora, dtype=options["dtype"], zero_stage=options["zero"], optimizer=OptimizerConfig(lr=1e-4)
     )
     worker = LearnerWorker(0, 1, "cpu", 1)
-    worker.connect("127.0.0.1", free_port(), 60.0)
+    worker.connect("127.0.0.1", free_port(), 60.0, over_nodes=False, interface=None)
     hidden = worker.setup(directory, learner, 2, 0, reference=False, trust_remote_code=False)
     peak_memory(os.getpid())  # forgets the peak of loading
     loaded = peak_memory(os.getpid()).host_gb

@@ -157,9 +157,14 @@ def _rl(stage: RlStage, resources: ResourcesConfig) -> list[Row]:
         how = f"{prompts} prompts x {samples}, before the first step, for V*"
         rows.append(("completions of the starting weights, at most", prompts * samples, how))
     need = needs_reference(stage.objective)
-    rows.append(
-        ("reference policy", "yes" if need else "no", f"objective.kl.coefficient={stage.objective.kl.coefficient:g}")
-    )
+    how = f"objective.kl.coefficient={stage.objective.kl.coefficient:g}"
+    if need and learner.lora is not None:
+        how += ", the base with adapters off"
+    rows.append(("reference policy", "yes" if need else "no", how))
+    if learner.lora is not None:
+        layers = learner.lora.target_modules
+        named = layers if isinstance(layers, str) else ", ".join(layers)
+        rows.append(("trained weights", f"LoRA of rank {learner.lora.rank}", named))
     return rows
 
 

@@ -103,6 +103,10 @@ def _faults(recipe: RewardModelRecipe) -> list[str]:
     for name in ("epochs", "mini_batches"):
         if getattr(recipe.learner, name) != 1:
             faults.append(f"learner.{name}={getattr(recipe.learner, name)}: a reward model counts steps; use 1")
+    lora = recipe.learner.lora
+    for name in ("transfer", "export") if lora is not None else ():
+        if getattr(lora, name) != "merged":
+            faults.append(f"learner.lora.{name}={getattr(lora, name)}: a reward model is left whole; use merged")
     if recipe.learner.optimizer.schedule != "constant" and recipe.learner.optimizer.warmup_steps >= recipe.total_steps:
         faults.append(
             f"learner.optimizer.warmup_steps={recipe.learner.optimizer.warmup_steps}: the run has "

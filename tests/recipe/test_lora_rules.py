@@ -10,6 +10,7 @@ from rlvr.controller.session import engine_spec, sent_adapters
 from rlvr.errors import RecipeError
 from rlvr.recipe.load import load_recipe
 from rlvr.recipe.lora import LoraConfig
+from rlvr.recipe.reward_model import load_reward_model_recipe
 from rlvr.recipe.schema import RlStage, SftStage
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart" / "addition-lora.yaml"
@@ -42,6 +43,13 @@ def test_dropout_is_for_sft_stages() -> None:
     stage = load_recipe(RECIPE, ["stages.sft.learner.lora.dropout=0.1"]).stages[0]
     assert isinstance(stage, SftStage)
     assert stage.learner.lora == LoraConfig(dropout=0.1)
+
+
+def test_a_reward_model_is_left_whole() -> None:
+    recipe = RECIPE.parents[1] / "reward_models" / "sums.yaml"
+    assert load_reward_model_recipe(recipe, ["learner.lora.rank=4"]).learner.lora == LoraConfig(rank=4)
+    with pytest.raises(RecipeError, match=r"learner.lora.export=adapter: a reward model is left whole"):
+        load_reward_model_recipe(recipe, ["learner.lora.export=adapter"])
 
 
 def test_the_scaling() -> None:

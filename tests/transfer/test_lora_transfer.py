@@ -27,7 +27,7 @@ LORA = LoraConfig(rank=8, alpha=32, transfer="adapter")
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    directory = tmp_path_factory.mktemp("lora-model")
+    directory = tmp_path_factory.mktemp("model")
     return materialize(ModelConfig(init=InitConfig(num_layers=2)), directory, seed=0, characters="0123456789+-*/=() ")
 
 
