@@ -14,37 +14,39 @@ trap '' TERM INT HUP USR1
 export RAY_USAGE_STATS_ENABLED=0
 common=(--block --disable-usage-stats --num-cpus="$cpus" --num-gpus="$gpus" "$@")
 if [ "$rank" -eq 0 ]; then
-  mkdir -p "$temp_dir"
   common+=(--head --node-ip-address="$head_ip" --port="$port" --temp-dir="$temp_dir" --include-dashboard=false)
 else
   common+=(--address="$head_ip:$port")
 fi
 
+# Everything that `ray start` brings up is in its session.
 ray=
-# shellcheck disable=SC2329 # called by the trap
-stop() {
+end_session() {
   if [ -n "$ray" ]; then
-    # Its own session: raylet, GCS and workers are in it.
-    kill -TERM -- "-$ray" 2>/dev/null || true
+    pkill -TERM --session "$ray" || true
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-      kill -0 -- "-$ray" 2>/dev/null || break
+      pgrep --session "$ray" >/dev/null || break
       sleep 0.5
     done
-    kill -KILL -- "-$ray" 2>/dev/null || true
+    pkill -KILL --session "$ray" || true
   fi
+}
+# shellcheck disable=SC2329 # called by the trap
+stop() {
+  end_session
   rm -rf "$temp_dir"
   exit 0
 }
 trap stop USR2
 
-# A worker may be up before the head is.
-for attempt in 1 2 3 4 5 6 7 8 9 10; do
+# A worker may be up before the head is, and Ray gives a head on a busy machine 30 s only.
+for attempt in 1 2 3 4 5 6; do
   setsid "${PYTHON:-python}" -m ray.scripts.scripts start "${common[@]}" &
   ray=$!
   code=0
   wait "$ray" || code=$?
   echo "ray start on $(hostname) ended with $code (attempt $attempt)" >&2
-  if [ "$rank" -eq 0 ]; then break; fi
+  end_session
   sleep 3
 done
 exit 1

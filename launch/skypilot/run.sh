@@ -7,6 +7,8 @@ set -uo pipefail
 cpus=$1 gpus=$2 start_timeout_s=$3
 shift 3
 export PYTHON=${PYTHON:-$PWD/.venv/bin/python}
+# The nodes are this task's own. Ray's default differs between a machine that has a token and one that joins it.
+export RAY_AUTH_MODE=disabled
 head_ip=$(head -n 1 <<<"$SKYPILOT_NODE_IPS")
 port=6400 # SkyPilot's own Ray has 6380
 temp_dir=/tmp/rlvr-ray

@@ -89,6 +89,15 @@ def connect(address: str) -> JobSubmissionClient:
     try:
         with urllib.request.urlopen(f"{address}/api/version", timeout=ANSWER_TIMEOUT_S) as answer:
             answer.read()
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise RlvrError(f"--to ray: {address} answers {error.code} {error.reason}; {remedy}") from error
+        # It wants the cluster's token, which Ray's own client sends.
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            raise RlvrError(
+                f"--to ray: {address} asks for the cluster's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to "
+                "what `ray get-auth-token` prints on the head"
+            ) from error
     except (OSError, ValueError, urllib.error.URLError) as error:
         raise RlvrError(f"--to ray: no Ray job server answers at {address} ({error}); {remedy}") from error
     from ray.job_submission import JobSubmissionClient

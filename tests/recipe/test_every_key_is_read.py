@@ -1,11 +1,13 @@
 """No key of the schema is decoration: each is read by some line of rlvr outside the schema (R14)."""
 
 import ast
+import re
 from pathlib import Path
 
 from rlvr.recipe.reference import covered
 
 PACKAGE = Path(__file__).parents[2] / "rlvr"
+TEMPLATES = PACKAGE.parent / "launch"
 # Places that describe or copy keys without acting on them.
 NO_READERS = {"schema.py", "reference.py", "presets.py", "arithmetic.py", "rules.py"}
 
@@ -22,6 +24,9 @@ def attributes_read() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 names.add(node.attr)
+    # What `rlvr launch` fills in: <<launch.slurm.partition>>.
+    for path in (path for path in TEMPLATES.rglob("*") if path.is_file()):
+        names |= set(re.findall(r"\blaunch\.(?:\w+\.)?(\w+)", path.read_text(encoding="utf-8")))
     # RewardConfig.correct is read through the schema's own property.
     return names | ({"correct"} if "correct_term" in names else set())
 
