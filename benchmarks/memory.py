@@ -32,26 +32,26 @@ from rlvr.recipe.memory import rank_memory, shape_of
 from rlvr.recipe.objective import ObjectiveConfig
 from rlvr.recipe.schema import CharacterTokenizer, InitConfig, LearnerConfig, ModelConfig
 
-LONGEST = 512
-WORDS = "".join(map(chr, range(0x4E00, 0x4E00 + 8000)))
+LONGEST = 256
+WORDS = "".join(map(chr, range(0x4E00, 0x4E00 + 4000)))
 MODEL = ModelConfig(
     init=InitConfig(
-        hidden_size=384,
-        num_layers=8,
-        num_heads=6,
+        hidden_size=256,
+        num_layers=6,
+        num_heads=4,
         num_kv_heads=2,
-        intermediate_size=1152,
+        intermediate_size=768,
         tokenizer=CharacterTokenizer(characters=WORDS),
     )
 )
-BASE: dict[str, Any] = {"zero_stage": 2, "max_tokens_per_micro_batch": 2048}
+BASE: dict[str, Any] = {"zero_stage": 2, "max_tokens_per_micro_batch": 1024}
 CONFIGURATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     "float32, ZeRO 2, one rank": (1, {}),
     "gradient checkpointing": (1, {"gradient_checkpointing": True}),
     "bfloat16 with float32 masters": (1, {"dtype": "bfloat16"}),
     "bfloat16, gradient checkpointing": (1, {"dtype": "bfloat16", "gradient_checkpointing": True}),
-    "micro-batches of half the tokens": (1, {"max_tokens_per_micro_batch": 1024}),
-    "logits of all tokens at once": (1, {"logprob_chunk_tokens": 2048}),
+    "micro-batches of half the tokens": (1, {"max_tokens_per_micro_batch": 512}),
+    "logits of all tokens at once": (1, {"logprob_chunk_tokens": 1024}),
     "8-bit moments": (1, {"optimizer": {"kind": "adamw_8bit"}}),
     "ZeRO 0, two ranks": (2, {"zero_stage": 0}),
     "ZeRO 2, two ranks": (2, {}),
@@ -74,6 +74,7 @@ def main() -> None:
         for _ in range(rounds):
             for name, (ranks, settings) in CONFIGURATIONS.items():
                 found[name].append(_measure(directory, ranks, LearnerConfig.model_validate(BASE | settings)))
+                print(f"{name}: {found[name][-1]:.3f} GiB", flush=True)
     first = statistics.median(next(iter(found.values())))
     print("| configuration | GiB of a rank, median (lowest to highest) | ratio | by arithmetic |\n|---|---|---|---|")
     for name, values in found.items():

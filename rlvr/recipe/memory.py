@@ -18,7 +18,7 @@ from rlvr.recipe.objective import needs_reference
 from rlvr.recipe.schema import InitConfig, LearnerConfig, ModelConfig, Recipe, RlStage, SftStage
 
 GIB = 1 << 30
-CHARACTERS = 128  # words of a character tokenizer, about
+CHARACTERS = 128  # words of a character tokenizer whose alphabet comes from the tasks, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,9 @@ def _of_init(init: InitConfig) -> Shape:
     d, ff, size = init.hidden_size, init.intermediate_size, init.hidden_size // init.num_heads
     keys = init.num_kv_heads * size
     block = 2 * d * d + 2 * d * keys + 3 * d * ff + 2 * d
-    words = CHARACTERS * d * (1 if init.tie_word_embeddings else 2)
-    return Shape(init.num_layers * block + words + d, init.num_layers, d, ff, d, keys, CHARACTERS)
+    words = len(init.tokenizer.characters or "") or CHARACTERS
+    parameters = init.num_layers * block + words * d * (1 if init.tie_word_embeddings else 2) + d
+    return Shape(parameters, init.num_layers, d, ff, d, keys, words)
 
 
 def _count(directory: Path) -> int:

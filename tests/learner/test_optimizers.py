@@ -15,7 +15,7 @@ from learner_setup import config, distance, inside, run_steps, same, weights_of
 from rlvr.errors import RecipeError
 from rlvr.learner.group import LearnerGroup
 from rlvr.learner.optimizers import eight_bit_adamw
-from rlvr.recipe.schema import OptimizerConfig
+from rlvr.recipe.schema import KlConfig, ObjectiveConfig, OptimizerConfig
 
 Groups = Callable[[int], LearnerGroup]
 HAS_BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
@@ -58,13 +58,16 @@ def test_masters_add_up_updates_that_bfloat16_would_lose(groups: Groups, model_d
 
 @pytest.mark.parametrize(("stage", "offload"), [(2, "optimizer"), (3, "optimizer"), (3, "parameters")])
 def test_offload_trains_as_without(groups: Groups, model_dir: str, stage: int, offload: str) -> None:
-    """On a CPU both sides step with torch's AdamW, so that what DeepSpeed moves about must come to the same bits."""
+    """On a CPU both sides step with torch's AdamW, so that what DeepSpeed moves about must come to the same bits.
+
+    The reference, which the KL term reads, is offloaded with it.
+    """
     found = []
     for chosen in ("none", offload):
         group = groups(2)
         learner = config(zero_stage=stage, offload=chosen, offload_reference=chosen != "none", dtype="bfloat16")
         group.setup(model_dir, learner, 8, 0, reference=True)
-        run_steps(group, [make_sequences(0), make_sequences(1)])
+        run_steps(group, [make_sequences(0), make_sequences(1)], ObjectiveConfig(kl=KlConfig(coefficient=0.1)))
         found.append(weights_of(group))
     assert same(*found)
 
