@@ -78,6 +78,7 @@ def test_every_recipe_rehearses(recipe: Path) -> None:
     done = rlvr("rehearse", str(recipe))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rehearses" in done.stdout
+    assert "Nothing was learnt" not in done.stdout
 
 
 def test_the_largest_recipe_rehearses_with_other_choices(tmp_path: Path) -> None:
@@ -103,6 +104,7 @@ def test_the_largest_recipe_rehearses_with_other_choices(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 rl steps" in done.stdout
+    assert "Nothing was learnt" not in done.stdout
 
 
 def test_sigterm_saves_and_leaves_no_process(tmp_path: Path) -> None:
