@@ -176,6 +176,8 @@ def rollout_of_row(row: Row) -> Rollout:
         reward=row["reward"],
         shares=[_share(share) for share in row.get("shares", [])],
         dropped="" if row["dropped"] == TRUNCATED else row["dropped"],
+        open=row.get("open", False),
+        trained_tokens=row.get("trained_tokens", 0),
     )
 
 

@@ -1,7 +1,7 @@
 """Hindsight: a completion under the instruction that it fulfilled, compared with the ones that it did not.
 
 Shapes as in `rlvr.objectives.group_losses`; a group here is ONE completion under each of its instructions, and the
-fact `instructed` is 1 for the one that it fulfilled.
+fact `instructed` is 1 for the one that it fulfilled; without the fact every one is.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def hir(
 ) -> Tensor:
     """Mean over completions of config.imitation * NLL per token + config.contrast * contrast. HIR (2302.05206)."""
     nlls = -sums / lengths.clamp(min=1)
-    instructed = facts["instructed"]
+    instructed = facts.get("instructed", torch.ones_like(sums))
     contrast = hir_contrast(nlls, groups, instructed, config.smoothing)
     losses = config.imitation * nlls * (instructed > 0) + config.contrast * contrast
     return losses.sum() / (instructed > 0).sum().clamp(min=1)

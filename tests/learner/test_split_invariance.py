@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from learner_reference import make_sequences
 
 from rlvr.learner.batch import MicroBatch, collate, make_shard
 from rlvr.learner.covariance import set_selected
+from rlvr.learner.imitation_losses import OUTCOME_WEIGHT
 from rlvr.learner.losses import rl_loss
 from rlvr.learner.packing import plan_batch
 from rlvr.learner.prepass import keeps_rollouts_together
-from rlvr.learner.token_scale import set_token_scale
+from rlvr.learner.token_scale import SPAN_WEIGHT, set_token_scale
 from rlvr.recipe.auxiliary import EntropyBonus
-from rlvr.recipe.objective import EntropyForks, MismatchCorrection, ObjectiveConfig
+from rlvr.recipe.imitation_losses import BalancedHalves, OrealLoss
+from rlvr.recipe.objective import EntropyForks, MismatchCorrection, ObjectiveConfig, SpanWeight
 from rlvr.recipe.policy_losses import TOKEN_POLICY_LOSSES
 
 OBJECTIVES = {
@@ -43,6 +46,12 @@ OBJECTIVES = {
             MismatchCorrection(level="sequence", action="mask", low=0.3, high=3.0, normalise="batch"),
         )
     ),
+    "spans": ObjectiveConfig(
+        token_weights=(SpanWeight(name="span", pattern="x"),), token_weight_denominator="selected"
+    ),
+    "oreal": ObjectiveConfig(
+        policy_loss=OrealLoss(name="oreal"), token_weights=(BalancedHalves(name="balanced_halves"),)
+    ),
     "entropy_bonus": ObjectiveConfig(auxiliary=(EntropyBonus(name="entropy_bonus", coefficient=0.01),)),
 }
 
@@ -51,6 +60,9 @@ def outcome(objective: ObjectiveConfig, budget: int, packing: bool) -> tuple[flo
     sequences = make_sequences(0)
     for sequence in sequences:
         sequence.behavior_logprobs = sequence.behavior_logprobs * 0.1 - 3.3
+        # What the driver says of single tokens, for the objectives that read it.
+        place = np.arange(len(sequence.token_ids))
+        sequence.columns |= {SPAN_WEIGHT: place % 3, OUTCOME_WEIGHT: (place % 4) / 3}
     plan = plan_batch(
         sequences,
         num_ranks=1,

@@ -86,4 +86,4 @@ def test_micro_batches_change_nothing(split: list[list[int]]) -> None:
     assert table.grad is not None
     assert whole.grad is not None
     torch.testing.assert_close(table.grad.double(), whole.grad, atol=1e-6, rtol=1e-5)
-    assert table.grad[5].abs().sum() == 0
+    assert table.grad[0].abs().sum() == 0  # it only stands before a token of a prompt
