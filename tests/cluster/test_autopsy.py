@@ -18,26 +18,30 @@ GIB = 1 << 30
 SIGKILLED = "Worker unexpectedly exits with a connection error code 2. End of file."
 
 
-class Victim:
-    """An actor that can die in many ways."""
+def victim_class() -> type:
+    # Local, so that it travels to the workers, which cannot import this module.
+    class Victim:
+        """An actor that can die in many ways."""
 
-    def pulse(self) -> float:
-        return 0.0
+        def pulse(self) -> float:
+            return 0.0
 
-    def pid(self) -> int:
-        return os.getpid()
+        def pid(self) -> int:
+            return os.getpid()
 
-    def hold(self) -> None:
-        self.held = bytearray(os.urandom(1 << 20) * 256)
-        time.sleep(600)
+        def hold(self) -> None:
+            self.held = bytearray(os.urandom(1 << 20) * 256)
+            time.sleep(600)
 
-    def crash(self) -> None:
-        import ctypes
+        def crash(self) -> None:
+            import ctypes
 
-        ctypes.string_at(0)
+            ctypes.string_at(0)
 
-    def leave(self) -> None:
-        raise SystemExit(3)
+        def leave(self) -> None:
+            raise SystemExit(3)
+
+    return Victim
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def new_victim(ray_cluster: None) -> Iterator[Any]:
 
     def new() -> tuple[Any, Member, int]:
         options = {"num_cpus": 0, "max_restarts": 0}
-        actor = ray.remote(concurrency_groups={HEALTH: 1})(Victim).options(**options).remote()  # type: ignore[call-overload]
+        actor = ray.remote(concurrency_groups={HEALTH: 1})(victim_class()).options(**options).remote()  # type: ignore[call-overload]
         members.append(ROSTER.enlist(f"victim {len(members)}", actor, pulse=True))
         return actor, members[-1], ray.get(actor.pid.remote(), timeout=120)
 
