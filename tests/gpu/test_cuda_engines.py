@@ -130,7 +130,8 @@ def test_the_transformers_engine_takes_weights_and_sleeps(model_dir: str) -> Non
     awake = torch.cuda.memory_allocated()
     engine.sleep()
     assert torch.cuda.memory_allocated() < awake - GIB // 4
-    engine.wake()
+    engine.wake("weights")
+    engine.wake("kv_cache")
     assert greedy(engine)[0] == tokens
 
 
@@ -149,10 +150,10 @@ def sleep_and_wake(model_dir: str) -> dict[str, Any]:
     model = changed_weights(model_dir)
     engine.sleep()
     found["asleep_2"] = used()
-    engine.engine.wake_up(tags=["weights"])
+    engine.wake("weights")
     found["weights"], found["still_asleep"] = used(), engine.engine.is_sleeping()
     found["wrong"], _ = send(engine, model)
-    engine.engine.wake_up(tags=["kv_cache"])
+    engine.wake("kv_cache")
     found["awake_2"], found["woken"] = used(), not engine.engine.is_sleeping()
     found["after_2"] = greedy(engine)
     found["expected"] = expected_logprobs(model, found["after_2"][0])

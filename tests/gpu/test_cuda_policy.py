@@ -80,9 +80,11 @@ def by_sequence(policy: Any, made: list[Any], micro: list[list[int]], device: st
 
 @needs("transformers", "pydantic")
 @pytest.mark.parametrize("attention", ["varlen_sdpa", "sdpa"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
-def test_packed_equals_alone_and_the_cpu(model_dir: str, dtype: str, tolerance: float, attention: str) -> None:
-    """The tolerance in bfloat16 is the probe's, in nats."""
+@pytest.mark.parametrize(("dtype", "tolerance", "from_cpu"), [("float32", 1e-4, 1e-5), ("bfloat16", 0.1, 0.03)])
+def test_packed_equals_alone_and_the_cpu(
+    model_dir: str, dtype: str, tolerance: float, from_cpu: float, attention: str
+) -> None:
+    """Nats: packed against alone at most the probe's tolerance, against float32 on the CPU on average `from_cpu`."""
     made = sequences()
     everything, each = [list(range(len(made)))], [[number] for number in range(len(made))]
     policy = load(model_dir, dtype, "cuda", attention)
@@ -91,7 +93,7 @@ def test_packed_equals_alone_and_the_cpu(model_dir: str, dtype: str, tolerance: 
     assert packed.keys() == set(range(len(made)))
     for number in packed:
         assert (packed[number] - alone[number]).abs().max() < tolerance
-        assert (packed[number] - expected[number]).abs().max() < tolerance
+        assert (packed[number] - expected[number]).abs().mean() < from_cpu
 
 
 @needs("transformers", "pydantic")
