@@ -14,7 +14,9 @@ trap '' TERM INT HUP USR1
 export RAY_USAGE_STATS_ENABLED=0
 common=(--block --disable-usage-stats --num-cpus="$cpus" --num-gpus="$gpus" "$@")
 if [ "$rank" -eq 0 ]; then
-  common+=(--head --node-ip-address="$head_ip" --port="$port" --temp-dir="$temp_dir" --include-dashboard=false)
+  common+=(--head --node-ip-address="$head_ip" --port="$port" --temp-dir="$temp_dir")
+  # Off, and Ray takes its port all the same: the default is another cluster's on a node that jobs share.
+  common+=(--include-dashboard=false --dashboard-port="$((port + 10000))")
 else
   common+=(--address="$head_ip:$port")
 fi

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from rlvr.cluster.environment import free_port
+
 LEARN, DECODE = {"role": "learn"}, {"role": "decode"}
 
 # What a recipe adds to run its ranks on the head and its engines on the other node.
@@ -31,14 +33,16 @@ class TwoNodes:
 
 
 @contextmanager
-def two_node_cluster(num_cpus: int = 2, dashboard: bool = False) -> Iterator[TwoNodes]:
-    """Starts it; ends its processes, and nobody else's."""
+def two_node_cluster(num_cpus: int = 2, num_gpus: int = 0, dashboard: bool = False) -> Iterator[TwoNodes]:
+    """Starts it; ends its processes, and nobody else's. `num_gpus` are what Ray believes that each node has."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
     try:
-        head = _add(cluster, num_cpus=num_cpus, labels=LEARN, include_dashboard=dashboard)
-        second = _add(cluster, num_cpus=num_cpus, labels=DECODE)
+        # Ray's default port may be another cluster's.
+        options = {"include_dashboard": dashboard} | ({"dashboard_port": free_port()} if dashboard else {})
+        head = _add(cluster, num_cpus=num_cpus, num_gpus=num_gpus, labels=LEARN, **options)
+        second = _add(cluster, num_cpus=num_cpus, num_gpus=num_gpus, labels=DECODE)
         yield TwoNodes(cluster.address, head.node_id, second.node_id, second)
     finally:
         cluster.shutdown()

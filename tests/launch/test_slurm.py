@@ -29,7 +29,6 @@ RL_STEPS = 6
 OVERRIDES = [
     *SMALL,
     f"stages.rl.steps={RL_STEPS}",
-    "launch.nodes=2",
     "launch.cpus_per_node=2",
     "launch.memory_gb_per_node=4",
     "launch.grace_s=60",
@@ -99,7 +98,7 @@ def whole(slurm: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A run that nobody disturbs, from its submission to its end."""
     runs = tmp_path_factory.mktemp("slurm-runs")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        job = submit(slurm, runs, "whole", monkeypatch)
+        job = submit(slurm, runs, "whole", monkeypatch, "launch.nodes=2")
         slurm.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", timeout_s=1200)
     assert slurm.state(job) == "COMPLETED", output(runs, "whole", job)
     assert processes_of(job) == []
