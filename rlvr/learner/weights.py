@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rlvr.errors import RunStopped
-from rlvr.learner.lora import ADAPTER, adapted_layers, merged, peft_config, target_names
+from rlvr.learner.lora import ADAPTER, adapted_layers, merged, peft_config
 from rlvr.models.tokenizer import load_tokenizer
 from rlvr.transfer.buckets import PEFT_PREFIX, Bucket, Form, checksums, pack_each, plan_buckets, unpack
 
@@ -68,7 +68,9 @@ def _adapter(name: str, layer: Any, form: Form) -> list[tuple[str, Outgoing]]:
         (f"{name}.lora_B.weight", _of(second, lambda: second.detach().float() * scaling if scaling != 1 else second)),
     ]
     if ADAPTER in layer.lora_magnitude_vector:
-        tensors.append((f"{name}.lora_magnitude_vector", _of(layer.lora_magnitude_vector[ADAPTER].weight)))
+        # peft leaves out `.weight` here and takes either; transformers, which loads adapters too, needs it.
+        lengths = layer.lora_magnitude_vector[ADAPTER].weight
+        tensors.append((f"{name}.lora_magnitude_vector.weight", _of(lengths)))
     return tensors
 
 
@@ -158,7 +160,8 @@ def _save_adapter(engine: TrainingEngine, source: str, directory: Path, state: d
     lora = engine.learner.lora
     assert lora is not None, "a model that is trained in full has no adapter"
     base = str(Path(source).resolve()) if Path(source).is_dir() else source
-    config = peft_config(lora, target_names(engine.policy.model, lora, source), base)
+    names = sorted({name.rpartition(".")[2] for name, _ in adapted_layers(engine.policy.model)})
+    config = peft_config(lora, names, base)
     config.inference_mode = True
     directory.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(directory)

@@ -71,7 +71,7 @@ def peft_model(lora: LoraConfig, tensors: dict[str, torch.Tensor]) -> Callable[[
         (3, LORA),
         (2, LORA.model_copy(update={"rslora": True, "target_modules": ("q_proj", "down_proj"), "init": "gaussian"})),
         (0, LORA.model_copy(update={"dora": True})),
-        (2, LORA.model_copy(update={"dora": True})),
+        pytest.param(2, LORA.model_copy(update={"dora": True}), marks=pytest.mark.slow),
     ],
     ids=["zero0", "zero2", "zero3", "rslora-names", "dora-zero0", "dora-zero2"],
 )
@@ -96,7 +96,14 @@ def test_three_steps_are_those_of_plain_peft(groups, model_dir, stage, lora):  #
 
 
 @pytest.mark.parametrize(
-    ("stage", "dtype"), [(0, "float32"), (2, "float32"), (3, "float32"), (2, "bfloat16"), (3, "bfloat16")]
+    ("stage", "dtype"),
+    [
+        pytest.param(0, "float32", marks=pytest.mark.slow),
+        (2, "float32"),
+        (3, "float32"),
+        (2, "bfloat16"),
+        pytest.param(3, "bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_resume_is_bitwise_and_holds_no_base(groups, model_dir, tmp_path, stage, dtype):  # type: ignore[no-untyped-def]
     """R12: as without adapters; what is saved is smaller than the base alone would be."""
@@ -133,7 +140,7 @@ def test_an_adapter_of_another_base_is_refused(groups, model_dir, make_model, tm
         group.load(tmp_path / "saved")
 
 
-@pytest.mark.parametrize(("stage", "dtype"), [(0, "float32"), (2, "bfloat16")])
+@pytest.mark.parametrize(("stage", "dtype"), [pytest.param(0, "float32", marks=pytest.mark.slow), (2, "bfloat16")])
 def test_a_thousand_transfers_leave_the_base_bit_identical(groups, model_dir, stage, dtype):  # type: ignore[no-untyped-def]
     """R20: and each sends the same bits as the first. A merge that is taken back drifts after a few, in bfloat16."""
     group = groups(1)
@@ -148,11 +155,14 @@ def test_a_thousand_transfers_leave_the_base_bit_identical(groups, model_dir, st
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("stage", [2, 3])
-def test_exports_load_back_with_the_learners_logits(groups, model_dir, tmp_path, stage):  # type: ignore[no-untyped-def]
-    """R13: as a model and as an adapter that transformers puts onto the base that it names."""
+@pytest.mark.parametrize(("stage", "dora"), [(2, False), (3, False), (2, True)])
+def test_exports_load_back_with_the_learners_logits(groups, model_dir, tmp_path, stage, dora):  # type: ignore[no-untyped-def]
+    """R13: as a model and as an adapter that transformers and peft put onto the base that it names."""
+    from peft import AutoPeftModelForCausalLM
+
     group = groups(2)
-    group.setup(model_dir, lora_config(zero_stage=stage), 4, 0, reference=False)
+    lora = LORA.model_copy(update={"dora": dora})
+    group.setup(model_dir, lora_config(lora, zero_stage=stage), 4, 0, reference=False)
     run_steps(group, BATCHES[:2])
     group.export(tmp_path / "model")
     group.export(tmp_path / "adapter", "peft")
@@ -164,8 +174,9 @@ def test_exports_load_back_with_the_learners_logits(groups, model_dir, tmp_path,
         plain.load_state_dict({n: torch.tensor(w) for n, w in weights_of(group).items()}, strict=False)
         expected = plain(ids).logits
         assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "model")(ids).logits, expected)
-        adapted = AutoModelForCausalLM.from_pretrained(tmp_path / "adapter")(ids).logits
-    assert torch.allclose(adapted, expected, atol=1e-4)
+        for loader in (AutoModelForCausalLM, AutoPeftModelForCausalLM):
+            adapted = loader.from_pretrained(tmp_path / "adapter")(input_ids=ids).logits
+            assert torch.allclose(adapted, expected, atol=1e-4)
     assert not torch.allclose(untrained, expected, atol=1e-2)
 
 
