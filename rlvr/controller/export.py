@@ -24,7 +24,7 @@ def export_form(stage: SftStage | RlStage, last: bool, asked: str | None = None)
         raise RecipeError(f"--form={asked}: choose merged or adapter")
     if asked == "adapter" and lora is None:
         raise RecipeError(
-            f"--form=adapter: stage {stage.name} trained all weights (learner.lora=null) and has no adapter; leave it out"
+            f"--form=adapter: stage {stage.name} trained all weights (learner.lora=null), so it has no adapter"
         )
     chosen = asked or (lora.export if lora is not None and last else "merged")
     return "peft" if chosen == "adapter" else "weights"

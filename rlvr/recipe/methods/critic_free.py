@@ -68,15 +68,6 @@ CRITIC_FREE: dict[str, Method] = {
         unverified=("learner.lora.rank", "objective.kl.coefficient", "learner.optimizer.lr"),
         deviations=("A verifiable reward in place of a reward model, which the paper trains with adapters too.",),
     ),
-    "perl": Method(
-        "PERL: parameter-efficient reinforcement learning",
-        "Sidahmed et al. 2024",
-        "2403.10704",
-        ("learner", "advantage", "kl"),
-        "REINFORCE, r less beta * KL to the base; adapters (LoRA) on attention projections learn; off is the base",
-        unverified=("learner.lora.rank", "objective.kl.coefficient", "learner.optimizer.lr"),
-        deviations=("A verifiable reward in place of a reward model, which the paper trains with adapters too.",),
-    ),
     "rloo": Method(
         "REINFORCE leave-one-out",
         "Ahmadian et al. 2024, Back to basics",
