@@ -70,7 +70,8 @@ class Policy(nn.Module):
             distribution = logits.log_softmax(-1)
             entropies = -(distribution.exp() * distribution).sum(-1)
             return distribution.gather(-1, batch.targets[:, None])[:, 0], entropies
-        positions, targets, counts = batch.loss_positions, batch.targets, []
+        positions, targets = batch.loss_positions, batch.targets
+        counts: list[int] = []
         if self.sequence is not None:
             inputs, positions, targets, counts = self.sequence.own_part(inputs, positions, targets)
         hidden = self.model.get_decoder()(**inputs).last_hidden_state[0, positions]

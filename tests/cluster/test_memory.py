@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlvr.cluster.memory import GIB, family_peaks, peak_memory
+from rlvr.cluster.watch import NodeWatch
 
 MB = 1 << 20
 # Takes and frees memory when told, so that the peak is over when it is read; `child` does it in a process of its own.
@@ -79,3 +80,16 @@ def test_the_own_peak_is_what_the_kernel_says() -> None:
 
 def _kernel_resets_peaks() -> bool:
     return os.access(f"/proc/{os.getpid()}/clear_refs", os.W_OK)
+
+
+def test_the_watch_of_a_node_asks_for_those_it_watches(taker: subprocess.Popen[str]) -> None:
+    watch = NodeWatch()
+    try:
+        watch.track(taker.pid)
+        watch.peaks()
+        _tell(taker, f"take {100 * MB}")
+        peaks = watch.peaks()
+        assert set(peaks) == {taker.pid}
+        assert 100 * MB < peaks[taker.pid] < 200 * MB
+    finally:
+        watch.close()
