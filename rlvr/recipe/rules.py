@@ -16,6 +16,7 @@ from rlvr.recipe.credit_rules import credit_faults
 from rlvr.recipe.critic_rules import GAE
 from rlvr.recipe.exploration_rules import rollout_faults
 from rlvr.recipe.judge_rules import judge_faults
+from rlvr.recipe.lora import lora_faults
 from rlvr.recipe.memory_rules import memory_faults
 from rlvr.recipe.model_rules import model_faults
 from rlvr.recipe.noise_rules import noise_faults
@@ -372,6 +373,8 @@ def _learner(recipe: Recipe, stage: SftStage | RlStage) -> Iterator[Problem]:
     learner = stage.learner
     for loc, value, text in memory_faults(learner, recipe.resources, recipe.model):
         yield Problem(("learner", *loc), value, text)
+    for loc, value, text in lora_faults(stage, recipe.resources.transfer) if learner.lora is not None else ():
+        yield Problem(("learner", "lora", *loc), value, text)
     optimizer = learner.optimizer
     for index, beta in enumerate(optimizer.betas):
         if not 0 <= beta < 1:
