@@ -45,6 +45,8 @@ class Verdict:
 def death(member: Member, phase: str, error: BaseException | None = None) -> WorkerDied:
     """The autopsy of a member that died, froze, or failed while it was in `phase`, to be raised."""
     error = error or member.lost
+    if member.frozen and actor_record(member.actor).get("State") == "DEAD":
+        member.frozen = ""  # it has died since
     said = _said(member, error)
     report = ROSTER.report(member)
     if member.frozen and not member.lost:
