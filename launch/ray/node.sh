@@ -21,17 +21,16 @@ else
   common+=(--address="$head_ip:$port")
 fi
 
+# Raylets end on SIGTERM even where it is ignored, but not where it is blocked.
+deaf='import runpy, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
+sys.argv[0] = "ray"
+runpy.run_module("ray.scripts.scripts", run_name="__main__")'
+
 # Everything that `ray start` brings up is in its session.
 ray=
 end_session() {
-  if [ -n "$ray" ]; then
-    pkill -TERM --session "$ray" || true
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-      pgrep --session "$ray" >/dev/null || break
-      sleep 0.5
-    done
-    pkill -KILL --session "$ray" || true
-  fi
+  if [ -n "$ray" ]; then pkill -KILL --session "$ray" || true; fi
 }
 # shellcheck disable=SC2329 # called by the trap
 stop() {
@@ -43,7 +42,7 @@ trap stop USR2
 
 # A worker may be up before the head is, and Ray gives a head on a busy machine 30 s only.
 for attempt in 1 2 3 4 5 6; do
-  setsid "${PYTHON:-python}" -m ray.scripts.scripts start "${common[@]}" &
+  setsid "${PYTHON:-python}" -c "$deaf" start "${common[@]}" &
   ray=$!
   code=0
   wait "$ray" || code=$?

@@ -78,9 +78,10 @@ class SlurmCluster:
 
     def stop(self) -> None:
         """Cancels every job and ends the daemons."""
-        self.call("scancel", "--user=root", "--signal=KILL", "--full")
-        self.call("scancel", "--user=root")
-        time.sleep(2)
+        # Steps first, by those who know their processes; a killed batch step would leave them behind.
+        for options in (["--signal=KILL"], ["--batch", "--signal=KILL"], []):
+            self.call("scancel", "--user=root", *options)
+            time.sleep(3)
         for daemon in reversed(self._daemons):
             daemon.terminate()
             try:
