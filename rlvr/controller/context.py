@@ -71,8 +71,8 @@ class StageContext(Generic[AnyStage]):
         """Yields the groups of a training step with all of their outcomes filled in, as they finish."""
         reward = self.stage.reward
         noise = reward.noise
-        verified = self.rewards.score(generated)
-        noisy = with_added_noise(verified, noise, (noise and noise.term) or reward.correct_term)
+        term = noise.term if noise is not None else None
+        noisy = with_added_noise(self.rewards.score(generated), noise, term or reward.correct_term)
         return self.session.side_models(self.stage).score(noisy)
 
     def finish_step(self, stage_step: int, metrics: Metrics) -> None:
