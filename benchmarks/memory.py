@@ -44,6 +44,7 @@ MODEL = ModelConfig(
         tokenizer=CharacterTokenizer(characters=WORDS),
     )
 )
+SMALL = ModelConfig(init=InitConfig(hidden_size=64, num_layers=1))
 BASE: dict[str, Any] = {"zero_stage": 2, "max_tokens_per_micro_batch": 1024}
 CONFIGURATIONS: dict[str, tuple[int, dict[str, Any]]] = {
     "float32, ZeRO 2, one rank": (1, {}),
@@ -71,9 +72,10 @@ def main() -> None:
     found: dict[str, list[float]] = {name: [] for name in CONFIGURATIONS}
     with tempfile.TemporaryDirectory() as scratch:
         directory = materialize(MODEL, Path(scratch) / "model", 0, WORDS)
+        small = materialize(SMALL, Path(scratch) / "small", 0, "abc")
         for _ in range(rounds):
             for name, (ranks, settings) in CONFIGURATIONS.items():
-                found[name].append(_measure(directory, ranks, LearnerConfig.model_validate(BASE | settings)))
+                found[name].append(_measure(small, directory, ranks, LearnerConfig.model_validate(BASE | settings)))
                 print(f"{name}: {found[name][-1]:.3f} GiB", flush=True)
     first = statistics.median(next(iter(found.values())))
     print("| configuration | GiB of a rank, median (lowest to highest) | ratio | by arithmetic |\n|---|---|---|---|")
@@ -83,12 +85,13 @@ def main() -> None:
         print(f"| {name} | {spread} | {median / first:.2f} | {_estimate(*CONFIGURATIONS[name]):.3f} |")
 
 
-def _measure(directory: str, ranks: int, learner: LearnerConfig) -> float:
+def _measure(small: str, directory: str, ranks: int, learner: LearnerConfig) -> float:
     """GiB that the largest rank held at most, above what it held before the model was loaded."""
     context = get_context("fork")
     pipes = [context.Pipe() for _ in range(ranks)]
     processes = [
-        context.Process(target=_rank, args=(rank, ranks, directory, learner, pipes[rank][1])) for rank in range(ranks)
+        context.Process(target=_rank, args=(rank, ranks, small, directory, learner, pipes[rank][1]))
+        for rank in range(ranks)
     ]
     for process in processes:
         process.start()
@@ -101,12 +104,16 @@ def _measure(directory: str, ranks: int, learner: LearnerConfig) -> float:
     return max(held)
 
 
-def _rank(rank: int, ranks: int, directory: str, learner: LearnerConfig, pipe: Connection) -> None:
+def _rank(rank: int, ranks: int, small: str, directory: str, learner: LearnerConfig, pipe: Connection) -> None:
     torch.set_num_threads(1)
     worker = LearnerWorker(rank, ranks, "cpu", 1)
     if rank == 0:
         pipe.send(worker.rendezvous("127.0.0.1", 60.0, None))
     worker.connect("127.0.0.1", pipe.recv(), 600.0, False, None)
+    # A first model, too small to count, loads what libraries load at first use.
+    worker.setup(small, learner, 8, 0, False, False)
+    worker.try_worst_case("train_rl", worst_shard(8, 2, learner, [], []), ObjectiveConfig(), 1.0, 0, False)
+    worker.release_cache()
     family_peaks([os.getpid()])
     before = family_peaks([os.getpid()])[os.getpid()]
     worker.setup(directory, learner, 8, 0, False, False)

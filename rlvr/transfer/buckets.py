@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 WORD_MODULUS = 1 << 64
+CHECKSUM_WORDS = 1 << 20
 PEFT_PREFIX = "base_model.model."  # of the names of an adapter's tensors, wherever adapters are kept
 
 Form = Literal["weights", "base", "adapter", "peft"]
@@ -107,7 +108,9 @@ def checksum(tensor: torch.Tensor) -> int:
     import torch
 
     word = torch.int32 if tensor.element_size() == 4 else torch.int16
-    return int(tensor.detach().contiguous().view(word).sum(dtype=torch.int64).item()) % WORD_MODULUS
+    # A CPU widens all that it sums at once to int64: in pieces that is no second and third copy of the tensor.
+    pieces = tensor.detach().contiguous().view(word).flatten().split(CHECKSUM_WORDS)
+    return int(torch.stack([piece.sum(dtype=torch.int64) for piece in pieces]).sum().item()) % WORD_MODULUS
 
 
 def checksums(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, int]:
