@@ -33,7 +33,7 @@ def _masters(worker: Any) -> tuple[np.ndarray, list[torch.dtype]]:
     return np.concatenate(masters), [parameter.dtype for parameter in worker.engine.policy.parameters()]
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_masters_add_up_updates_that_bfloat16_would_lose(groups: Groups, model_dir: str, stage: int) -> None:
     """A step of 1e-6 is below the rounding of nearly every weight (2^-9 of 0.1 is 2e-4); ten in float32 are 1e-5.
 
@@ -56,6 +56,7 @@ def test_masters_add_up_updates_that_bfloat16_would_lose(groups: Groups, model_d
     assert still > 0.9 * total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "offload"), [(2, "optimizer"), (3, "optimizer"), (3, "parameters")])
 def test_offload_trains_as_without(groups: Groups, model_dir: str, stage: int, offload: str) -> None:
     """On a CPU both sides step with torch's AdamW, so that what DeepSpeed moves about must come to the same bits.
@@ -78,6 +79,7 @@ def test_without_the_package_the_error_names_the_extra() -> None:
         eight_bit_adamw([], "adamw_8bit", "cpu", {})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_BITSANDBYTES, reason="bitsandbytes is not installed (the extra of that name)")
 @pytest.mark.parametrize(("ranks", "stage"), [(1, 2), (2, 1), (2, 2)])
 def test_eight_bit_moments_follow_those_in_float32(

@@ -21,9 +21,14 @@ OPTIMIZER = OptimizerConfig(lr=1e-3, eps=1e-4)
     ("stage", "objective", "settings"),
     [
         (2, {"kl": KlConfig(coefficient=0.1)}, {"mini_batches": 2, "max_tokens_per_micro_batch": 96}),
-        (3, {"policy_loss": {"name": "gspo"}}, {"gradient_checkpointing": True, "packing": False}),
+        pytest.param(
+            3,
+            {"policy_loss": {"name": "gspo"}},
+            {"gradient_checkpointing": True, "packing": False},
+            marks=pytest.mark.slow,
+        ),
         # A loss of whole groups asks all ranks for their rollouts, and those of a sequence group have the same.
-        (2, {"policy_loss": {"name": "sppo"}}, {}),
+        pytest.param(2, {"policy_loss": {"name": "sppo"}}, {}, marks=pytest.mark.slow),
     ],
 )
 def test_two_ranks_that_share_rows_train_as_one(

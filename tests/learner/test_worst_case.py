@@ -56,7 +56,14 @@ def _states(group: LearnerGroup) -> list[dict[str, Any]]:
     return inside(group, _state)
 
 
-@pytest.mark.parametrize(("ranks", "stage", "dtype"), [(1, 0, "float32"), (2, 2, "float32"), (2, 3, "bfloat16")])
+@pytest.mark.parametrize(
+    ("ranks", "stage", "dtype"),
+    [
+        (2, 2, "float32"),
+        pytest.param(1, 0, "float32", marks=pytest.mark.slow),
+        pytest.param(2, 3, "bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def test_a_trial_leaves_no_trace(
     groups: Groups, make_model: Callable[..., str], ranks: int, stage: int, dtype: str
 ) -> None:
@@ -104,6 +111,7 @@ def _equal(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_ends_the_run_with_the_shape_and_the_knobs(model_dir: str) -> None:
     """R21: memory that does not suffice shows before step 1. The address space of a real rank is bounded here."""
     from learner_setup import start_group
