@@ -56,23 +56,26 @@ stages:
 """
 
 
+def recipe_text(bench: Bench, model: Path) -> str:
+    """The recipe of the run on this device, with that model."""
+    size = SIZES[bench.size]
+    return RECIPE.format(
+        scratch=bench.scratch / "runs",
+        model=model,
+        device=bench.device,
+        placement="colocated" if bench.cuda else "separate",
+        prompts=size.prompts,
+        group_size=size.group_size,
+        completion_tokens=size.completion_tokens,
+        steps=STEPS,
+        max_tokens=max_tokens(bench),
+    )
+
+
 def measure(bench: Bench) -> list[Row]:
     """Seconds of each phase and of an evaluation, GB/s of the verified transfer, memory where the run logs it."""
-    size = SIZES[bench.size]
     recipe = bench.scratch / "gpu.yaml"
-    recipe.write_text(
-        RECIPE.format(
-            scratch=bench.scratch / "runs",
-            model=build_model(bench),
-            device=bench.device,
-            placement="colocated" if bench.cuda else "separate",
-            prompts=size.prompts,
-            group_size=size.group_size,
-            completion_tokens=size.completion_tokens,
-            steps=STEPS,
-            max_tokens=max_tokens(bench),
-        )
-    )
+    recipe.write_text(recipe_text(bench, build_model(bench)))
     command = [sys.executable, "-m", "rlvr.cli.main", "train", str(recipe)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment)

@@ -120,6 +120,22 @@ def test_model_flops_are_those_that_torch_counts(tmp_path: Path, monkeypatch: py
     assert learner.model_flops(learner.SIZES["tiny"], batches) == expected
 
 
+@pytest.mark.parametrize(("device", "placement"), [("cpu", "separate"), ("cuda", "colocated")])
+def test_the_recipe_of_the_run_is_consistent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, placement: str
+) -> None:
+    from rlvr.recipe.load import load_recipe
+
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    bench = importlib.import_module("gpu_device").Bench(device, "tiny", tmp_path, None, {})
+    monkeypatch.setattr(importlib.import_module("gpu_run"), "max_tokens", lambda bench: 4096)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')  # of the model that the script builds
+    (tmp_path / "gpu.yaml").write_text(importlib.import_module("gpu_run").recipe_text(bench, tmp_path))
+    recipe = load_recipe(tmp_path / "gpu.yaml")
+    assert (recipe.resources.device, recipe.resources.placement) == (device, placement)
+    assert recipe.stages[0].rollout.dtype == recipe.stages[0].learner.dtype == "bfloat16"
+
+
 @pytest.mark.slow
 def test_a_machine_without_a_gpu_is_told_so(tmp_path: Path) -> None:
     code, printed, _ = report(tmp_path)
