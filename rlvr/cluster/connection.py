@@ -31,7 +31,7 @@ def start_ray(address: str | None, resources: ResourcesConfig | None = None) -> 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address is None:
         # Said outright: without it Ray would join whatever cluster RAY_ADDRESS names. Its processes inherit ours.
-        ray.init(address="local", include_dashboard=False, **options)
+        _start_local(options)
         return True
     runtime: dict[str, Any] = {"env_vars": dict(resources.environment)} if resources.environment else {}
     passed = environment.passed(resources.pass_environment)
@@ -46,6 +46,20 @@ def start_ray(address: str | None, resources: ResourcesConfig | None = None) -> 
             "This machine must run a node of it (`ray start --address`), with the same versions of Ray and Python"
         ) from error
     return True
+
+
+def _start_local(options: dict[str, Any]) -> None:
+    try:
+        ray.init(address="local", include_dashboard=False, **options)
+    except Exception as error:
+        # Ray raises a bare Exception, after a time that no setting of it changes.
+        if "timed out during startup" not in str(error):
+            raise
+        load, cores = os.getloadavg()[0], os.cpu_count()
+        raise RlvrError(
+            f"Ray did not start in its 30 s; the load of this machine is {load:.0f} on {cores} cores. End what else runs "
+            "here, or wait, and start again"
+        ) from error
 
 
 def _probed(address: str) -> str:
