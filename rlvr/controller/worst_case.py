@@ -21,14 +21,13 @@ def try_worst_case(context: StageContext[Any]) -> Metrics:
     `memory/worst_case_gb` is the peak of the largest rank. Raises RecipeError when memory does not suffice.
     """
     stage, session = context.stage, context.session
+    arguments: tuple[Any, ...] = ("train_sft",)
     if isinstance(stage, RlStage):
         # Where they share the GPU, engines must give it up; the push that follows wakes them.
         session.rollouts.on_all("sleep")
         temperature = session.sampling(stage, context.stage_step).temperature
         sparsity = stage.monitor.update_sparsity
         arguments = ("train_rl", stage.objective, temperature, context.stage_step, sparsity)
-    else:
-        arguments = ("train_sft",)
     peaks = _try(context, session.learner, "learner", columns_of(stage), *arguments)
     critic = session.critic(stage)
     if isinstance(stage, RlStage) and critic is not None and not critic.config.frozen:
