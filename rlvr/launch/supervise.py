@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
+TRY_AGAIN = 75  # EX_TEMPFAIL, as the run itself exits when it has saved upon SIGUSR1
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -59,6 +60,8 @@ def supervise(arguments: list[str], time_limit_s: float | None = None, pid_file:
             alarm.cancel()
         if pid_file is not None:
             pid_file.unlink(missing_ok=True)
+    if code == -signal.SIGUSR1:
+        return TRY_AGAIN  # it came while the run was starting, and there was nothing to save
     return code if code >= 0 else 128 - code
 
 

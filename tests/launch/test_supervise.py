@@ -28,12 +28,12 @@ sys.exit(75 if seen == [signal.SIGUSR1] else 143 if seen == [signal.SIGTERM] els
 """
 
 
-def start(tmp_path: Path, *options: str) -> subprocess.Popen[str]:
+def start(tmp_path: Path, *options: str, script: str = COUNTING) -> subprocess.Popen[str]:
     package = tmp_path / "rlvr" / "cli"
     package.mkdir(parents=True)
     (tmp_path / "rlvr" / "__init__.py").write_text("")
     (package / "__init__.py").write_text("")
-    (package / "main.py").write_text(COUNTING)
+    (package / "main.py").write_text(script)
     source = Path(__file__).resolve().parents[2] / "rlvr" / "launch" / "supervise.py"
     started = subprocess.Popen(
         [sys.executable, str(source), *options, "train", "recipe.yaml"],
@@ -65,6 +65,13 @@ def test_the_time_limit_asks_for_another_start(tmp_path: Path) -> None:
     assert said == f"seen {int(signal.SIGUSR1)}\n"
     assert run.returncode == 75
     assert "SIGUSR1: the run saves and ends" in errors
+
+
+def test_a_warning_while_the_run_starts_asks_for_another_start(tmp_path: Path) -> None:
+    """Before the run has handlers, the signal ends it."""
+    run = start(tmp_path, script="import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    run.send_signal(signal.SIGUSR1)
+    assert run.wait(30) == 75
 
 
 def test_the_run_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
