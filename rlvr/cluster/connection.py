@@ -57,8 +57,8 @@ def _start_local(options: dict[str, Any]) -> None:
             raise
         load, cores = os.getloadavg()[0], os.cpu_count()
         raise RlvrError(
-            f"Ray did not start in its 30 s; the load of this machine is {load:.0f} on {cores} cores. End what else runs "
-            "here, or wait, and start again"
+            f"Ray did not start in its 30 s; the load of this machine is {load:.0f} on {cores} cores. End what else "
+            "runs here, or wait, and start again"
         ) from error
 
 

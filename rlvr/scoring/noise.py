@@ -59,12 +59,13 @@ def with_added_noise(groups: Iterable[Group], config: NoiseConfig | None, term: 
     Those have `added_noise` in their info.
     """
     for group in groups:
-        for rollout in group.rollouts if config is not None else ():
+        for rollout in group.rollouts:
             outcome = rollout.outcomes.get(term)
-            if isinstance(outcome, Score) and outcome.value in (0.0, 1.0):
-                rate = config.added_false_negative if outcome.value else config.added_false_positive
-                if derive_seed("added noise", rollout.seed, rollout.prompt.id, rollout.member) / MAX_SEED < rate:
-                    rollout.outcomes[term] = Score(1.0 - outcome.value, {**(outcome.info or {}), "added_noise": True})
+            if config is None or not isinstance(outcome, Score) or outcome.value not in (0.0, 1.0):
+                continue
+            rate = config.added_false_negative if outcome.value else config.added_false_positive
+            if derive_seed("added noise", rollout.seed, rollout.prompt.id, rollout.member) / MAX_SEED < rate:
+                rollout.outcomes[term] = Score(1.0 - outcome.value, {**(outcome.info or {}), "added_noise": True})
         yield group
 
 
