@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart/addition.yaml
 ARGS ?=
 
-.PHONY: help setup setup-cuda env demo train eval check-recipe rehearse test test-all check format lock clean
+.PHONY: help setup setup-cuda env demo train eval check-recipe rehearse test test-all test-gpu gpu-report check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 14
@@ -44,6 +44,12 @@ test: env ## the tests, without the long ones
 
 test-all: env ## all tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: env ## the tests of the CUDA paths, each with the reason if it is skipped
+	@$(BIN)/python -m pytest tests/gpu -rs $(ARGS)
+
+gpu-report: env ## what one GPU gives: phase times, transfer, MFU, memory, in ten minutes
+	@$(BIN)/python benchmarks/gpu.py --output gpu.md $(ARGS)
 
 check: env ## format, lint, types
 	@$(BIN)/ruff format --check .
