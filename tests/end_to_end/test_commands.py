@@ -20,6 +20,9 @@ from tests.end_to_end.conftest import ONE_ENGINE, QUICKSTART, ROOT, SMALL, rlvr
 # Reward models have a schema of their own: tests/controller/test_reward_model.py.
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "reward_models")
 
+# Their gates ask for a format that a random model does not hit, and behind a closed gate every reward is 0.
+CLOSED = {"gra", "addition-gated", "repair-gra"}
+
 
 @pytest.mark.parametrize(
     ("override", "fault"),
@@ -78,7 +81,7 @@ def test_every_recipe_rehearses(recipe: Path) -> None:
     done = rlvr("rehearse", str(recipe))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rehearses" in done.stdout
-    assert "Nothing was learnt" not in done.stdout
+    assert ("Nothing was learnt" in done.stdout) == (recipe.stem in CLOSED)
 
 
 def test_the_largest_recipe_rehearses_with_other_choices(tmp_path: Path) -> None:
@@ -97,6 +100,7 @@ def test_the_largest_recipe_rehearses_with_other_choices(tmp_path: Path) -> None
         "rehearse",
         str(ROOT / "recipes" / "scale" / "dapo-math-qwen2.5-32b.yaml"),
         "rollout.engine=transformers",
+        "resources.engines.tensor_parallel=1",
         "stages.rl.preset=dr_grpo",
         "stages.rl.objective.kl={coefficient: 0.01, estimator: k1, placement: reward}",
         f"reward.terms.mine={{fn: {reward}:length, weight: 0.5}}",
