@@ -86,7 +86,7 @@ def table(recipes: list[Path], seeds: list[int], curves: dict[tuple[Path, int], 
             cells = [recipe.stem, str(seed), *(f"{curve.accuracy[s][0]:.3f}" for s in shown)]
             cells += [f"{value:.3f} [{low:.3f}, {high:.3f}]", "never" if reached is None else f"after {reached}"]
             lines.append("| " + " | ".join([*cells, f"{curve.seconds:.0f}"]) + " |")
-    for recipe in recipes:
+    for recipe in recipes if len(seeds) > 1 else ():
         mean = [statistics.mean(curves[recipe, seed].accuracy[s][0] for seed in seeds) for s in [*shown, steps[-1]]]
         all_reached = [curves[recipe, seed].reached(curves[recipes[0], seed].final[0]) for seed in seeds]
         cells = [recipe.stem, "mean", *(f"{value:.3f}" for value in mean), _mean_reached(all_reached), ""]
@@ -135,7 +135,8 @@ def page(found: str, options: argparse.Namespace) -> str:
 Held-out greedy accuracy against rollout steps, with the 95% bootstrap interval of the last evaluation. Every recipe ran
 once per seed, as it stands; no run was left out, and no setting was chosen by these results. All start from the cold
 start of the quickstart on the same seed. Differences within the intervals, or between two seeds of one method, are no
-differences; a task this small says nothing of which method is better elsewhere.
+differences; a task this small says nothing of which method is better elsewhere. The last column
+is wall-clock seconds beside whatever else the machine was doing: no measure of speed.
 
 ```
 {" ".join(command)}

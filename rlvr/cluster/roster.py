@@ -95,8 +95,9 @@ class Roster:
         self._watches = {}
 
     def stop(self) -> None:
-        """Ends the watch over all."""
+        """Ends the watch over all, and what was said of the run."""
         self.dismiss(self.members())
+        self.where = ""
 
     def sweep(self, grace_s: float = 10.0) -> None:
         """Kills what Ray left, after `grace_s`, of the processes on this node whose watch has ended."""

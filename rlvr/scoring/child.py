@@ -76,6 +76,7 @@ def _start(channel: socket.socket, parent_pid: int) -> tuple[dict[str, Any], dic
     """The spec that the parent sends, with its functions; None where it has gone, or one does not import."""
     _die_with(parent_pid)
     _keep_log()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     spec = _receive(channel)
     terms = None if spec is None else _load(spec, channel)
     return None if terms is None else (spec, terms)

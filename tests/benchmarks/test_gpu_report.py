@@ -84,6 +84,7 @@ def test_torch_and_transformers_are_enough_for_all_but_the_run(tmp_path: Path) -
     assert "Time of the parts: device" in printed
 
 
+@pytest.mark.slow
 def test_without_transformers_the_device_is_still_measured(tmp_path: Path) -> None:
     code, printed, parts = report(
         tmp_path, "--device", "cpu", "--size", "tiny", "--parts", "device", "learner", "ipc", hide=("transformers",)

@@ -34,12 +34,12 @@ def run(runs: Path, *overrides: str) -> None:
     run_recipe(load_recipe(QUICKSTART, [f"runs_dir={runs}", *overrides]))
 
 
-def test_a_missing_gpu_is_told_before_ray_starts(tmp_path):
+def test_a_missing_gpu_is_told(tmp_path):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with within(), pytest.raises(RecipeError, match=r"device=cuda: Ray sees no GPU on this machine.*device=cpu"):
+    with within(), pytest.raises(RecipeError, match=r"device=cuda: Ray sees no GPU on .*device=cpu"):
         run(tmp_path, "resources.device=cuda")
 
 

@@ -97,6 +97,7 @@ def test_an_action_value_is_read_and_learnt_behind_its_token() -> None:
     assert moved.rollout == 3
 
 
+@pytest.mark.slow
 def test_a_critic_learns_resumes_and_is_read_back(ray_cluster: None, policy_dir: str, tmp_path: Path) -> None:
     """Two ranks, packed, two mini-batches: values know the letter; exact resume; death is named."""
     settings = "ranks: 2, mini_batches: 2, critic_lambda: 1.0, optimizer: {lr: 2e-3}"

@@ -73,6 +73,7 @@ def test_scored_ids_by_hand() -> None:
     assert chat.decode(scored_ids(candidate, ScoredText(input="chat"), chat)) == "user: 1\nassistant: a\n"
 
 
+@pytest.mark.slow
 def test_training_resumes_exactly_and_exports(ray_cluster: None, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 

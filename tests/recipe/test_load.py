@@ -244,7 +244,7 @@ def test_the_resolved_recipe_reads_back_equal(write):
     assert load_recipe(write(text, "elsewhere/resolved.yaml")) == recipe
     # Every stage stands on its own: the resolved file has no top-level sections and leaves nothing to defaults.
     plain = yaml.safe_load(text)
-    assert set(plain) == {"name", "description", "seed", "runs_dir", "model", "resources", "stages"}
+    assert set(plain) == {"name", "description", "seed", "runs_dir", "model", "resources", "launch", "stages"}
     assert plain["stages"][1]["learner"]["optimizer"]["eps"] == 1e-8
 
 
