@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rlvr.cluster.environment import learner_environment
+from rlvr.cluster.environment import free_port, learner_environment, node_address
 from rlvr.cluster.finding import Finding, fault, ok, warning
 
 if TYPE_CHECKING:
@@ -25,11 +25,7 @@ class Rank:
 
     def address(self) -> tuple[str, int]:
         """Where the others find this one."""
-        import ray
-
-        from rlvr.cluster.environment import free_port
-
-        return ray.util.get_node_ip_address(), free_port()
+        return node_address(), free_port()
 
     def all_reduce(self, rank: int, world_size: int, host: str, port: int, backend: str) -> float:
         """Seconds that a sum took; raises where it is wrong."""

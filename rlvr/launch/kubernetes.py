@@ -56,14 +56,14 @@ def render_kubernetes(job: Job) -> str:
     return render("kubernetes/rayjob.yaml", values)
 
 
-def command(manifest: Path) -> list[str]:
+def command(job: Job, manifest: Path) -> list[str]:
     return ["kubectl", "apply", "-f", str(manifest)]
 
 
 def submit_kubernetes(job: Job, manifest: Path) -> str:
     """Applies the manifest; what to tell the user. RlvrError with kubectl's own words where it refuses."""
     require("kubectl", "k8s", "install it (https://kubernetes.io/docs/tasks/tools/) and point it at your cluster")
-    done = subprocess.run(command(manifest), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(job, manifest), capture_output=True, text=True, check=False)
     if done.returncode:
         hint = ""
         if "no matches for kind" in done.stderr:

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rlvr.errors import RecipeError
 from rlvr.launch import kubernetes, skypilot, slurm
@@ -17,11 +18,20 @@ from rlvr.slots import near_miss
 
 Say = Callable[[str], None]
 
-# Target -> (what the rendered file is called, how it is rendered).
-RENDERED: dict[str, tuple[str, Callable[[Job], str]]] = {
-    "slurm": (".sbatch", slurm.render_slurm),
-    "k8s": (".k8s.yaml", kubernetes.render_kubernetes),
-    "sky": (".sky.yaml", skypilot.render_skypilot),
+
+class Rendered(NamedTuple):
+    """A target that takes a file: how the file's name ends, its text, the command that submits it, the submission."""
+
+    suffix: str
+    render: Callable[[Job], str]
+    command: Callable[[Job, Path], list[str]]
+    submit: Callable[[Job, Path], str]
+
+
+RENDERED = {
+    "slurm": Rendered(".sbatch", slurm.render_slurm, slurm.command, slurm.submit_slurm),
+    "k8s": Rendered(".k8s.yaml", kubernetes.render_kubernetes, kubernetes.command, kubernetes.submit_kubernetes),
+    "sky": Rendered(".sky.yaml", skypilot.render_skypilot, skypilot.command, skypilot.submit_skypilot),
 }
 TARGETS = ("local", "ray", *RENDERED)
 
@@ -38,27 +48,16 @@ def launch(path: Path, overrides: Sequence[str], target: str, *, dry_run: bool, 
             say(render_ray(job))
             return 0
         return submit_ray(job, say)
-    suffix, render = RENDERED[target]
-    text = render(job)
-    file = ROOT / "runs" / f"{job.name}{suffix}"
+    rendered = RENDERED[target]
+    text = rendered.render(job)
+    file = ROOT / "runs" / f"{job.name}{rendered.suffix}"
     if dry_run:
-        say(f"{text}\n# submitted with: {shlex.join(_command(target, job, file))}")
+        say(f"{text}\n# submitted with: {shlex.join(rendered.command(job, file))}")
         return 0
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
-    submit = {
-        "slurm": slurm.submit_slurm,
-        "k8s": kubernetes.submit_kubernetes,
-        "sky": skypilot.submit_skypilot,
-    }[target]
-    say(submit(job, file))
+    say(rendered.submit(job, file))
     return 0
-
-
-def _command(target: str, job: Job, file: Path) -> list[str]:
-    if target == "sky":
-        return skypilot.command(job, file)
-    return slurm.command(file) if target == "slurm" else kubernetes.command(file)
 
 
 def _local(job: Job, dry_run: bool, say: Say) -> int:

@@ -40,7 +40,7 @@ def render_slurm(job: Job) -> str:
     )
 
 
-def command(script: Path) -> list[str]:
+def command(job: Job, script: Path) -> list[str]:
     return ["sbatch", "--parsable", str(script)]
 
 
@@ -52,7 +52,7 @@ def submit_slurm(job: Job, script: Path) -> str:
     job.secrets()
     # Slurm does not create it, and a job without its output file fails without a word.
     Path(job.runs_dir("slurm", shared=False)).mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(command(script), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(job, script), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RlvrError(f"sbatch refused {script} (exit code {done.returncode}): {done.stderr.strip()}")
     number = done.stdout.strip().split(";")[0]

@@ -8,9 +8,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from importlib import metadata, util
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+EOS = 1
 
 
 def lacking(*packages: str, gpus: int = 1) -> str | None:
@@ -34,6 +38,19 @@ def needs(*packages: str, gpus: int = 1) -> pytest.MarkDecorator:
     """Skips a test, with the reason, where a package or a GPU is missing."""
     reason = lacking(*packages, gpus=gpus)
     return pytest.mark.skipif(reason is not None, reason=reason or "")
+
+
+def save_model(directory: Path, **settings: Any) -> str:
+    """Writes a seeded Qwen2 with a character tokenizer as a Hugging Face directory."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from rlvr.models.tokenizer import build_character_tokenizer
+
+    build_character_tokenizer("0123456789+=", directory)
+    torch.manual_seed(0)
+    config = Qwen2Config(tie_word_embeddings=True, pad_token_id=0, eos_token_id=EOS, **settings)
+    Qwen2ForCausalLM(config).save_pretrained(directory)
+    return str(directory)
 
 
 def _distributed(name: str) -> bool:

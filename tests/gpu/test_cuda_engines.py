@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.gpu.conftest import needs
+from tests.gpu.conftest import needs, save_model
 
 GIB = 1 << 30
-EOS = 1
 TOKENS = [5, 6, 7, 8, 9, 10, 11]
 
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """About 0.4 GiB in float32, so that what sleep frees is seen beside CUDA's own memory."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from rlvr.models.tokenizer import build_character_tokenizer
-
-    directory = tmp_path_factory.mktemp("model")
-    build_character_tokenizer("0123456789+=", Path(directory))
-    torch.manual_seed(0)
-    config = Qwen2Config(
+    return save_model(
+        tmp_path_factory.mktemp("model"),
         vocab_size=1024,
         hidden_size=1024,
         intermediate_size=3072,
@@ -33,12 +25,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
         num_attention_heads=16,
         num_key_value_heads=4,
         max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=EOS,
     )
-    Qwen2ForCausalLM(config).save_pretrained(directory)
-    return str(directory)
 
 
 def spec(kind: str, model_dir: str, **settings: Any) -> Any:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.gpu.conftest import needs
+from tests.gpu.conftest import needs, save_model
 
 VOCABULARY = 64
 
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from rlvr.models.tokenizer import build_character_tokenizer
-
-    directory = tmp_path_factory.mktemp("model")
-    build_character_tokenizer("0123456789+=", Path(directory))
-    torch.manual_seed(0)
-    config = Qwen2Config(
+    return save_model(
+        tmp_path_factory.mktemp("model"),
         vocab_size=VOCABULARY,
         hidden_size=128,
         intermediate_size=256,
@@ -31,13 +24,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
         initializer_range=0.1,
     )
-    Qwen2ForCausalLM(config).save_pretrained(directory)
-    return str(directory)
 
 
 def sequences(count: int = 12) -> list[Any]:

@@ -11,7 +11,7 @@ import pytest
 import ray
 import torch
 from learner_reference import Trajectory, make_sequences, train
-from learner_setup import config, distance, run_steps, same, weights_of
+from learner_setup import check_resume, config, distance, run_steps, same, weights_of
 from transformers import AutoModelForCausalLM
 
 from rlvr.errors import RecipeError, RlvrError
@@ -108,18 +108,7 @@ def test_three_steps_are_those_of_plain_peft(groups, model_dir, stage, lora):  #
 def test_resume_is_bitwise_and_holds_no_base(groups, model_dir, tmp_path, stage, dtype):  # type: ignore[no-untyped-def]
     """R12: as without adapters; what is saved is smaller than the base alone would be."""
     learner = lora_config(zero_stage=stage, dtype=dtype)
-    group = groups(2)
-    group.setup(model_dir, learner, 4, 0, reference=False)
-    run_steps(group, BATCHES[:2])
-    group.save(tmp_path)
-    saved = weights_of(group)
-    first = run_steps(group, BATCHES[2:])
-    expected = weights_of(group)
-    group.setup(model_dir, learner, 4, 0, reference=False)
-    group.load(tmp_path)
-    assert same(weights_of(group), saved)
-    assert run_steps(group, BATCHES[2:]) == first
-    assert same(weights_of(group), expected)
+    check_resume(groups(2), model_dir, learner, BATCHES, tmp_path)
     held = [torch.load(file, weights_only=False, map_location="cpu") for file in tmp_path.rglob("*model_states.pt")]
     names = {name for state in held for name in state["module"]}
     assert not [name for name in names if "base_layer" in name or "norm" in name or "embed" in name]

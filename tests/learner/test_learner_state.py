@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from learner_reference import make_sequences
-from learner_setup import config, run_steps, same, weights_of
+from learner_setup import check_resume, config, run_steps, same, weights_of
 
 from rlvr.metrics import means
 from rlvr.recipe.schema import OptimizerConfig
@@ -29,18 +29,7 @@ def test_resume_is_bitwise(groups, model_dir, tmp_path, stage, dtype):  # type: 
     """R12: two steps, save, two more; and again from what was saved, in an engine built anew."""
     optimizer = OptimizerConfig(lr=1e-3, schedule="cosine", warmup_steps=3)
     learner = config(zero_stage=stage, dtype=dtype, max_tokens_per_micro_batch=100, optimizer=optimizer)
-    group = groups(2)
-    group.setup(model_dir, learner, 4, 0, reference=False)
-    run_steps(group, BATCHES[:2])
-    group.save(tmp_path)
-    saved = weights_of(group)
-    first = run_steps(group, BATCHES[2:])
-    expected = weights_of(group)
-    group.setup(model_dir, learner, 4, 0, reference=False)
-    group.load(tmp_path)
-    assert same(weights_of(group), saved)
-    assert run_steps(group, BATCHES[2:]) == first
-    assert same(weights_of(group), expected)
+    check_resume(groups(2), model_dir, learner, BATCHES, tmp_path)
 
 
 @pytest.mark.parametrize(("stage", "tied"), [(2, True), (3, True), (3, False)])
