@@ -1,6 +1,7 @@
 """What `rlvr launch` renders: valid before and after, from the recipe, and without a secret's value."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ YAML = sorted(ROOT.glob("launch/**/*.yaml"))
 
 
 def shellcheck(*arguments: str, text: str | None = None) -> str:
-    return subprocess.run(["shellcheck", *arguments], input=text, capture_output=True, text=True, check=False).stdout
+    command = [Path(sys.executable).with_name("shellcheck"), *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
