@@ -20,7 +20,7 @@ from torch import Tensor
 from rlvr.errors import RunStopped
 from rlvr.learner.lora import ADAPTER, adapted_layers, merged, peft_config
 from rlvr.models.tokenizer import load_tokenizer
-from rlvr.transfer.buckets import PEFT_PREFIX, Bucket, Form, checksums, pack_each, plan_buckets, unpack
+from rlvr.transfer.buckets import PEFT_PREFIX, Bucket, Form, checksums, plan_buckets, unpack
 
 if TYPE_CHECKING:
     from rlvr.learner.engine import TrainingEngine
@@ -90,14 +90,33 @@ def parameter_specs(engine: TrainingEngine, form: Form = "weights") -> list[tupl
 
 
 def gather_bucket(engine: TrainingEngine, bucket: Bucket, rank: int) -> tuple[np.ndarray, dict[str, int]]:
-    """The bucket as one uint8 array and the checksum of each tensor, on rank 0; empty elsewhere. Collective."""
+    """The bucket as one uint8 array and the checksum of each tensor, on rank 0; empty elsewhere. Collective.
+
+    Beside the array, no more is gathered at a time than the bucket's largest tensor needs.
+    """
     named = outgoing(engine, bucket.form)
-    tensors = {name: named[name] for name in bucket.names}
-    with engine.gathered(_needed(tensors)):
-        if rank:
-            return np.zeros(0, dtype=np.uint8), {}
-        buffer = pack_each(bucket, lambda name: tensors[name].value())
-    return buffer, checksums(unpack(bucket, buffer))
+    buffer = np.empty(0 if rank else bucket.num_bytes, dtype=np.uint8)
+    views = {} if rank else dict(unpack(bucket, buffer))
+    for portion in _portions({name: named[name] for name in bucket.names}):
+        with engine.gathered(_needed(portion)):
+            for name, tensor in portion.items():
+                if rank == 0:
+                    views[name].copy_(tensor.value().detach())
+    return buffer, checksums(views.items())
+
+
+def _portions(tensors: Mapping[str, Outgoing]) -> list[dict[str, Outgoing]]:
+    """The tensors in their order, as many at a time as need no more memory than the most demanding alone."""
+    sizes = {
+        name: sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in tensor.parameters)
+        for name, tensor in tensors.items()
+    }
+    portions: list[dict[str, Outgoing]] = [{}]
+    for name, tensor in tensors.items():
+        if portions[-1] and sum(map(sizes.__getitem__, portions[-1])) + sizes[name] > max(sizes.values()):
+            portions.append({})
+        portions[-1][name] = tensor
+    return portions
 
 
 def require_finite(engine: TrainingEngine, action: str) -> None:

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from rlvr.cluster.environment import Ports, free_port, server_environment
+from rlvr.cluster.environment import Ports, free_port, node_address, server_environment
 from rlvr.cluster.roster import ROSTER
 from rlvr.cluster.tether import tethered
 from rlvr.errors import WorkerDied
@@ -36,10 +36,8 @@ class ModelServer:
     def __init__(
         self, name: str, model: VllmModel, device: str, log: str, host: str, ports: Ports | None = None
     ) -> None:
-        import ray
-
         self._name, self._model, self._device = name, model, device
-        self._host = host or ray.util.get_node_ip_address()
+        self._host = host or node_address()
         self._ports = ports
         self._log = Path(log)
         self._process: subprocess.Popen[bytes] | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 WORD_MODULUS = 1 << 64
-CHECKSUM_WORDS = 1 << 20
+CHECKSUM_WORDS = 1 << 16
 PEFT_PREFIX = "base_model.model."  # of the names of an adapter's tensors, wherever adapters are kept
 
 Form = Literal["weights", "base", "adapter", "peft"]
@@ -68,17 +68,12 @@ def plan_buckets(
 
 def pack(bucket: Bucket, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
     """Casts the bucket's tensors to its dtype and lays them out in one uint8 array."""
-    return pack_each(bucket, tensors.__getitem__)
+    import numpy as np
 
-
-def pack_each(bucket: Bucket, value_of: Callable[[str], torch.Tensor]) -> np.ndarray:
-    """`pack` for tensors that are computed by name: one exists at a time."""
-    import torch
-
-    buffer = torch.empty(bucket.num_bytes, dtype=torch.uint8)
-    for name, view in _views(bucket, buffer):
-        view.copy_(value_of(name).detach())
-    return buffer.numpy()
+    buffer = np.empty(bucket.num_bytes, dtype=np.uint8)
+    for name, view in unpack(bucket, buffer):
+        view.copy_(tensors[name].detach())
+    return buffer
 
 
 def unpack(bucket: Bucket, buffer: np.ndarray) -> list[tuple[str, torch.Tensor]]:
@@ -87,20 +82,15 @@ def unpack(bucket: Bucket, buffer: np.ndarray) -> list[tuple[str, torch.Tensor]]
 
     assert buffer.nbytes == bucket.num_bytes, f"buffer of {buffer.nbytes} bytes for a bucket of {bucket.num_bytes}"
     with warnings.catch_warnings():
-        # Ray hands out read-only arrays; the views are only ever read.
+        # Ray hands out read-only arrays; the views of those are only ever read.
         warnings.filterwarnings("ignore", message=".*not writable.*")
         flat = torch.from_numpy(buffer)
-    return list(_views(bucket, flat))
-
-
-def _views(bucket: Bucket, flat: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    import torch
-
-    offset = 0
+    views, offset = [], 0
     for name, shape in zip(bucket.names, bucket.shapes, strict=True):
         num_bytes = math.prod(shape) * ITEM_BYTES[bucket.dtype]
-        yield name, flat[offset : offset + num_bytes].view(getattr(torch, bucket.dtype)).view(shape)
+        views.append((name, flat[offset : offset + num_bytes].view(getattr(torch, bucket.dtype)).view(shape)))
         offset += num_bytes
+    return views
 
 
 def checksum(tensor: torch.Tensor) -> int:

@@ -163,3 +163,19 @@ def test_a_killed_raylet_ends_the_run_naming_the_node(tmp_path):
         assert "engine 0" in said
         assert "node" in said.split("engine 0", 1)[1]
         assert not [pid for pid in before if psutil.pid_exists(pid)]
+
+
+def test_the_doctor_looks_at_every_node(tmp_path):
+    """What it finds is told per node, the clocks are compared, and both self-tests go from node to node."""
+    with two_node_cluster() as cluster:
+        command = [sys.executable, "-m", "rlvr.cli.main", "doctor", "--address", cluster.ray_address, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = json.loads(done.stdout)
+    of_nodes = [finding for finding in findings if finding["node"]]
+    imports = [finding for finding in of_nodes if finding["check"] == "stack in a Ray worker"]
+    assert len(imports) == 2
+    assert len([finding for finding in of_nodes if finding["check"] == "clock between nodes"]) == 2
+    found = {finding["check"]: finding for finding in findings if not finding["node"]}
+    assert found["Ray"]["found"] == f"2 nodes at {cluster.ray_address}"
+    assert found["gloo all-reduce"]["level"] == found["weight transfer"]["level"] == "ok"

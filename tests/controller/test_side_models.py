@@ -219,6 +219,7 @@ def test_a_token_outcome_model_learns_what_each_token_says(ray_cluster: None, po
         assert means(models.update(again)) == later
 
 
+@pytest.mark.slow
 def test_updating_before_scoring_shows_in_the_scores(ray_cluster: None, policy_dir: str) -> None:
     with side_models(
         policy_dir,
@@ -241,6 +242,7 @@ def test_updating_before_scoring_shows_in_the_scores(ray_cluster: None, policy_d
             list(models.score(groups(1, tokenizer)))
 
 
+@pytest.mark.slow
 def test_cooper_learns_from_the_first_right_and_the_first_wrong(
     ray_cluster: None, policy_dir: str, classifier_dir: str
 ) -> None:
@@ -269,6 +271,7 @@ def test_cooper_learns_from_the_first_right_and_the_first_wrong(
         assert 0 < scored.value < 1, "a sigmoid"
 
 
+@pytest.mark.slow
 def test_progress_adds_up_to_the_outcome(ray_cluster: None, policy_dir: str) -> None:
     """Two turns: a digit, then the letter that decides. What they are given adds up to the outcome."""
     with side_models(

@@ -111,6 +111,7 @@ def test_the_largest_recipe_rehearses_with_other_choices(tmp_path: Path) -> None
     assert "Nothing was learnt" not in done.stdout
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves_no_process(tmp_path: Path) -> None:
     """R22: the run ends after its step with a checkpoint, and every process that it started is gone."""
     arguments = ["train", str(QUICKSTART), f"runs_dir={tmp_path}", *SMALL, ONE_ENGINE, "stages.sft.steps=100000"]

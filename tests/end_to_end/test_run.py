@@ -137,6 +137,7 @@ def test_offline_evaluation_agrees_with_the_run(finished_run: Finished, tmp_path
         assert offline[key] == in_training[key], key
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_run(finished_run: Finished, tmp_path: Path) -> None:
     """R12: taken up after the first RL step, the remaining steps have the same prompts, rewards and losses."""
     copy = tmp_path / "whole"

@@ -21,19 +21,21 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
         directory = str(tmp_path_factory.mktemp("model"))
         torch.manual_seed(0)
+        shape = {
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 128,
+        }
         config = Qwen2Config(
             vocab_size=VOCABULARY,
-            hidden_size=64,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
             tie_word_embeddings=tied,
             pad_token_id=0,
             eos_token_id=0,
             initializer_range=0.1,
-            **settings,
+            **(shape | settings),
         )
         Qwen2ForCausalLM(config).save_pretrained(directory)
         words = {"<eos>": 0} | {chr(64 + i): i for i in range(1, VOCABULARY)}
