@@ -43,12 +43,18 @@ def train(recipe: Path, seed: int, every: int, overrides: list[str]) -> Curve:
     """Runs a recipe, or takes a finished run of it, and reads its curve."""
     name = f"compare-{recipe.stem}-{seed}"
     run = Path("runs") / name
-    if not (run / "summary.json").is_file():
+    if not _is_finished(run):
         command = [str(RLVR), "train", str(recipe), "--replace", f"name={name}", f"seed={seed}"]
         command += [f"stages.rl.evaluation.every={every}", *overrides]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     summary = json.loads((run / "summary.json").read_text())
     return Curve(_accuracies(run / "metrics.jsonl"), summary["total_seconds"])
+
+
+def _is_finished(run: Path) -> bool:
+    """Also an interrupted run leaves a summary."""
+    summary = run / "summary.json"
+    return summary.is_file() and json.loads(summary.read_text())["status"] == "finished"
 
 
 def _accuracies(metrics: Path) -> dict[int, tuple[float, float, float]]:
