@@ -13,6 +13,9 @@ from rlvr.cluster.environment import free_port
 
 LEARN, DECODE = {"role": "learn"}, {"role": "decode"}
 
+# Ray's defaults are the same for every node, and may be another cluster's.
+DASHBOARD = ("dashboard_port", "dashboard_agent_listen_port", "metrics_export_port", "runtime_env_agent_port")
+
 # What a recipe adds to run its ranks on the head and its engines on the other node.
 APART = ("resources.learners.node_labels={role: learn}", "resources.engines.node_labels={role: decode}")
 
@@ -39,20 +42,20 @@ def two_node_cluster(num_cpus: int = 2, num_gpus: int = 0, dashboard: bool = Fal
 
     cluster = Cluster()
     try:
-        # Ray's default port may be another cluster's.
-        options = {"include_dashboard": dashboard} | ({"dashboard_port": free_port()} if dashboard else {})
-        head = _add(cluster, num_cpus=num_cpus, num_gpus=num_gpus, labels=LEARN, **options)
-        second = _add(cluster, num_cpus=num_cpus, num_gpus=num_gpus, labels=DECODE)
+        own = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        head = _add(cluster, DASHBOARD if dashboard else (), include_dashboard=dashboard, labels=LEARN, **own)
+        second = _add(cluster, DASHBOARD[1:] if dashboard else (), labels=DECODE, **own)
         yield TwoNodes(cluster.address, head.node_id, second.node_id, second)
     finally:
         cluster.shutdown()
 
 
-def _add(cluster: Any, **options: Any) -> Any:
+def _add(cluster: Any, ports: tuple[str, ...], **options: Any) -> Any:
     # Ray gives a node half a minute to register, which a busy machine may exceed.
     for attempt in range(3):
         try:
-            return cluster.add_node(object_store_memory=200 << 20, **options)
+            chosen = {port: free_port() for port in ports}
+            return cluster.add_node(object_store_memory=200 << 20, **options, **chosen)
         except Exception:
             if attempt == 2:
                 raise

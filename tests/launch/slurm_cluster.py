@@ -50,7 +50,7 @@ class SlurmCluster:
     def __init__(self, directory: Path, kill_wait_s: int = 120) -> None:
         self.directory = directory
         self.kill_wait_s = kill_wait_s
-        self.environment = os.environ | {"SLURM_CONF": str(directory / "slurm.conf")}
+        self.environment = os.environ | {"SLURM_CONF": str(directory / "slurm.conf"), "PATH": _path()}
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -109,8 +109,12 @@ class SlurmCluster:
 
 def missing() -> list[str]:
     """The programs that are not installed."""
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    return [program for program in PROGRAMS if shutil.which(program, path=path) is None]
+    return [program for program in PROGRAMS if shutil.which(program, path=_path()) is None]
+
+
+def _path() -> str:
+    """Where the daemons are too, whoever's PATH it is."""
+    return os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 
 def _free_ports(count: int) -> list[int]:
