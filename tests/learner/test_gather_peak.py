@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from learner_setup import config, inside
 
@@ -30,22 +29,20 @@ def _peaks(worker: Any, buckets: list[Bucket]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("stage", [2, 3])
 def test_a_gather_holds_one_bucket_and_one_tensor(
-    groups: Callable[[int], LearnerGroup], make_model: Callable[..., str], stage: int
+    groups: Callable[[int], LearnerGroup], make_model: Callable[..., str]
 ) -> None:
     """The bucket's bytes are numpy's and counted by the plan; the rest is torch's and measured here.
 
     Were the bucket gathered at once, it alone would be beyond what is allowed.
     """
     group = groups(2)
-    group.setup(make_model(hidden_size=256, intermediate_size=1024), config(zero_stage=stage), 1, 0, reference=False)
+    group.setup(make_model(hidden_size=256, intermediate_size=1024), config(zero_stage=3), 1, 0, reference=False)
     specs = group.parameter_specs()
     buckets = plan_buckets(specs, "float32", CAP_BYTES)
     largest = max(4 * torch.Size(shape).numel() for _, shape in specs)
     assert len(buckets) > 1
     assert max(bucket.num_bytes for bucket in buckets) > 3 * largest
-    # Whether weights are finite is looked at tensor by tensor; gloo keeps copies of its own while it gathers.
-    allowed = 3 if stage == 3 else 2
     for peaks in inside(group, _peaks, buckets):
-        assert max(peaks) < (allowed + 0.1) * largest
+        # gloo keeps copies of its own while it gathers.
+        assert max(peaks) < 3.1 * largest
