@@ -43,7 +43,7 @@ def assemble(written: Node, command: Node, problems: list[str]) -> Node:
             problems.append(f"{stages.origin.source}: stages: expected a list of stages")
         stages = Node([], written.origin)
     _refuse_unread(written, command, stages, problems)
-    filled = Node([_fill(stage, written, command) for stage in stages.value], stages.origin)
+    filled = Node([_fill(stage, written, command, _chosen(stage, changes)) for stage in stages.value], stages.origin)
     if changes is not None:
         filled = merge_stages(filled, changes, problems)
     _refuse_twins(filled, problems)
@@ -60,7 +60,12 @@ def sections_of(stage: Node) -> list[str]:
     return [name for name in SECTIONS if model is None or name in model.model_fields]
 
 
-def _fill(stage: Node, written: Node, command: Node) -> Node:
+def _chosen(stage: Node, changes: Node | None) -> Node | None:
+    """The preset that the command line gives this stage by name."""
+    return changes.get(stage_name(stage) or "", "preset") if changes is not None else None
+
+
+def _fill(stage: Node, written: Node, command: Node, chosen: Node | None) -> Node:
     if not stage.is_mapping:
         return stage
     sections = sections_of(stage)
@@ -68,7 +73,7 @@ def _fill(stage: Node, written: Node, command: Node) -> Node:
     filled = merge(defaults, stage)
     kind = stage.get("kind")
     if kind is not None and kind.value == "rl":
-        preset = command.get("preset") or stage.get("preset") or written.get("preset")
+        preset = chosen or command.get("preset") or stage.get("preset") or written.get("preset")
         if preset is not None:
             filled = _with_preset(filled, preset)
     commands = Node({name: command.value[name] for name in sections if name in command.value}, stage.origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,13 +42,15 @@ def two_node_cluster(num_cpus: int = 2, num_gpus: int = 0, dashboard: bool = Fal
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    try:
+    # Nodes of one machine would share a session's directory, and delete each other's working directories in it.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as directory:
         own = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        head = _add(cluster, DASHBOARD if dashboard else (), include_dashboard=dashboard, labels=LEARN, **own)
-        second = _add(cluster, DASHBOARD[1:] if dashboard else (), labels=DECODE, **own)
-        yield TwoNodes(cluster.address, head.node_id, second.node_id, second)
-    finally:
-        cluster.shutdown()
+        try:
+            head = _add(cluster, DASHBOARD if dashboard else (), include_dashboard=dashboard, labels=LEARN, **own)
+            second = _add(cluster, DASHBOARD[1:] if dashboard else (), temp_dir=directory, labels=DECODE, **own)
+            yield TwoNodes(cluster.address, head.node_id, second.node_id, second)
+        finally:
+            cluster.shutdown()
 
 
 def _add(cluster: Any, ports: tuple[str, ...], **options: Any) -> Any:

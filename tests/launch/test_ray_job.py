@@ -45,6 +45,8 @@ class JobServer:
             text=True,
             cwd=ROOT,
             env=self.environment,
+            # A shell in the background would have it, and what it starts, ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 

@@ -208,6 +208,13 @@ def test_the_first_written_term_stays_first_under_a_preset(write):
     assert list(recipe.stages[0].reward.terms) == ["correct"]
 
 
+def test_a_preset_for_one_stage_on_the_command_line_brings_its_choices(write):
+    stage = load_recipe(write(BASE), ["stages.rl.preset=dapo", "preset=gspo"]).stages[1]
+    assert stage.preset == "dapo"
+    assert stage.objective == load_recipe(write(BASE), ["preset=dapo"]).stages[1].objective
+    assert load_recipe(write(BASE), ["stages.rl.preset=null"]).stages[1].preset is None
+
+
 def test_written_keys_beat_the_preset(write):
     text = BASE.replace("preset: grpo", "preset: dapo, objective: {policy_loss: {clip_high: 0.5, dual_clip: null}}")
     loss = load_recipe(write(text)).stages[1].objective.policy_loss
