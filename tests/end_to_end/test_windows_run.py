@@ -72,7 +72,8 @@ def test_completions_go_on_over_steps_and_over_a_resume(tmp_path: Path) -> None:
     again = rows(resumed(whole, tmp_path, *WINDOWS))
     for before, after in zip(steps, again, strict=True):
         for name in ("reward", "loss", "grad_norm", "windows/open", "critic/value_loss", "tokens/generated"):
-            assert after.get(name) == pytest.approx(before.get(name), rel=1e-4, abs=1e-6), name
+            assert (name in after) == (name in before), name
+            assert after.get(name, 0) == pytest.approx(before.get(name, 0), rel=1e-4, abs=1e-6), name
     # The critic learns from what has ended.
     ended = [any(not row["open"] for row in found) for found in logged]
     assert ["critic/value_loss" in step for step in steps] == ended
