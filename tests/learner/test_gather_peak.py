@@ -11,7 +11,7 @@ from learner_setup import config, inside
 from rlvr.learner.group import LearnerGroup
 from rlvr.transfer.buckets import Bucket, plan_buckets
 
-CAP_BYTES = 4 << 20
+CAP_BYTES = 16 << 20
 
 
 def _peaks(worker: Any, buckets: list[Bucket]) -> list[int]:
@@ -34,15 +34,16 @@ def test_a_gather_holds_one_bucket_and_one_tensor(
 ) -> None:
     """The bucket's bytes are numpy's and counted by the plan; the rest is torch's and measured here.
 
-    Were the bucket gathered at once, it alone would be beyond what is allowed.
+    One tensor is held at a time, and the copies that gloo's threads keep of it and let go of in their own time. Were
+    the bucket gathered at once, it alone would be twice what is allowed.
     """
     group = groups(2)
-    group.setup(make_model(hidden_size=256, intermediate_size=1024), config(zero_stage=3), 1, 0, reference=False)
+    model = make_model(hidden_size=256, intermediate_size=1024, num_hidden_layers=8)
+    group.setup(model, config(zero_stage=3), 1, 0, reference=False)
     specs = group.parameter_specs()
     buckets = plan_buckets(specs, "float32", CAP_BYTES)
     largest = max(4 * torch.Size(shape).numel() for _, shape in specs)
     assert len(buckets) > 1
-    assert max(bucket.num_bytes for bucket in buckets) > 3 * largest
+    assert max(bucket.num_bytes for bucket in buckets) > 15 * largest
     for peaks in inside(group, _peaks, buckets):
-        # gloo keeps copies of its own while it gathers.
-        assert max(peaks) < 3.1 * largest
+        assert largest <= max(peaks) < 8 * largest
