@@ -20,7 +20,7 @@ from torch import Tensor
 from rlvr.errors import RunStopped
 from rlvr.learner.lora import ADAPTER, adapted_layers, merged, peft_config
 from rlvr.models.tokenizer import load_tokenizer
-from rlvr.transfer.buckets import PEFT_PREFIX, Bucket, Form, checksums, plan_buckets, unpack
+from rlvr.transfer.buckets import PEFT_PREFIX, Bucket, Form, checksums, cut, plan_buckets, unpack
 
 if TYPE_CHECKING:
     from rlvr.learner.engine import TrainingEngine
@@ -97,26 +97,17 @@ def gather_bucket(engine: TrainingEngine, bucket: Bucket, rank: int) -> tuple[np
     named = outgoing(engine, bucket.form)
     buffer = np.empty(0 if rank else bucket.num_bytes, dtype=np.uint8)
     views = {} if rank else dict(unpack(bucket, buffer))
-    for portion in _portions({name: named[name] for name in bucket.names}):
-        with engine.gathered(_needed(portion)):
-            for name, tensor in portion.items():
-                if rank == 0:
-                    views[name].copy_(tensor.value().detach())
+    sizes = {name: _gathered_bytes(named[name]) for name in bucket.names}
+    for names in cut(sizes, max(sizes.values())):
+        with engine.gathered(_needed({name: named[name] for name in names})):
+            for name in names if rank == 0 else ():
+                views[name].copy_(named[name].value().detach())
     return buffer, checksums(views.items())
 
 
-def _portions(tensors: Mapping[str, Outgoing]) -> list[dict[str, Outgoing]]:
-    """The tensors in their order, as many at a time as need no more memory than the most demanding alone."""
-    sizes = {
-        name: sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in tensor.parameters)
-        for name, tensor in tensors.items()
-    }
-    portions: list[dict[str, Outgoing]] = [{}]
-    for name, tensor in tensors.items():
-        if portions[-1] and sum(map(sizes.__getitem__, portions[-1])) + sizes[name] > max(sizes.values()):
-            portions.append({})
-        portions[-1][name] = tensor
-    return portions
+def _gathered_bytes(tensor: Outgoing) -> int:
+    """Of what must be gathered for it, in full."""
+    return sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in tensor.parameters)
 
 
 def require_finite(engine: TrainingEngine, action: str) -> None:

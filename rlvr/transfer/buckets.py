@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 WORD_MODULUS = 1 << 64
-CHECKSUM_WORDS = 1 << 16
+CHECKSUM_WORDS = 1 << 20
 PEFT_PREFIX = "base_model.model."  # of the names of an adapter's tensors, wherever adapters are kept
 
 Form = Literal["weights", "base", "adapter", "peft"]
@@ -46,24 +46,23 @@ def plan_buckets(
     specs: Iterable[tuple[str, tuple[int, ...]]], dtype: str, cap_bytes: int, form: Form = "weights"
 ) -> list[Bucket]:
     """Cuts (name, shape) in their order into buckets of at most cap_bytes; a larger tensor gets one of its own."""
-    buckets: list[Bucket] = []
-    pending: list[tuple[str, tuple[int, ...]]] = []
-    pending_bytes = 0
+    shapes = {name: tuple(shape) for name, shape in specs}
+    sizes = {name: math.prod(shape) * ITEM_BYTES[dtype] for name, shape in shapes.items()}
+    return [Bucket(names, tuple(shapes[name] for name in names), dtype, form) for names in cut(sizes, cap_bytes)]
 
-    def close() -> None:
-        if pending:
-            names, shapes = zip(*pending, strict=True)
-            buckets.append(Bucket(names, shapes, dtype, form))
 
-    for name, shape in specs:
-        num_bytes = math.prod(shape) * ITEM_BYTES[dtype]
-        if pending and pending_bytes + num_bytes > cap_bytes:
-            close()
-            pending, pending_bytes = [], 0
-        pending.append((name, tuple(shape)))
-        pending_bytes += num_bytes
-    close()
-    return buckets
+def cut(sizes: Mapping[str, int], cap: int) -> list[tuple[str, ...]]:
+    """The names in their order, as many together as have at most `cap`; one that has more stands alone."""
+    portions: list[tuple[str, ...]] = []
+    pending: list[str] = []
+    held = 0
+    for name, size in sizes.items():
+        if pending and held + size > cap:
+            portions.append(tuple(pending))
+            pending, held = [], 0
+        pending.append(name)
+        held += size
+    return [*portions, tuple(pending)] if pending else portions
 
 
 def pack(bucket: Bucket, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
