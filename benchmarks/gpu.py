@@ -12,6 +12,7 @@ a part failed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib.util
 import json
@@ -160,7 +161,8 @@ def main() -> int:
         print("no CUDA device that torch sees; `--device cpu --size tiny` is a dry run", file=sys.stderr)
         return 2
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    with tempfile.TemporaryDirectory(prefix="rlvr-gpu-") as scratch:
+    # DeepSpeed logs to stdout once it is imported; the report has that for itself.
+    with tempfile.TemporaryDirectory(prefix="rlvr-gpu-") as scratch, contextlib.redirect_stdout(sys.stderr):
         bench = Bench(options.device, options.size, Path(scratch), options.peak_tflops, {})
         outcomes = []
         for name in options.parts:

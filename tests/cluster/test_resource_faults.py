@@ -13,7 +13,7 @@ import pytest
 
 from rlvr.cluster.connection import start_ray
 from rlvr.cluster.layout import Demand, Node
-from rlvr.cluster.placement import infeasible, plan_placement
+from rlvr.cluster.placement import check_local, infeasible, plan_placement
 from rlvr.controller.run import run_recipe
 from rlvr.errors import RecipeError, RlvrError
 from rlvr.learner.group import LearnerGroup
@@ -39,8 +39,21 @@ def test_a_missing_gpu_is_told(tmp_path):
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with within(), pytest.raises(RecipeError, match=r"device=cuda: Ray sees no GPU on .*device=cpu"):
+    # In a session whose Ray runs already, the address stands for the machine.
+    with (
+        within(),
+        pytest.raises(RecipeError, match=r"device=cuda: Ray sees no GPU on (this machine|[\d.]+);.*device=cpu"),
+    ):
         run(tmp_path, "resources.device=cuda")
+
+
+def test_a_missing_gpu_is_told_before_ray_starts():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with within(1.0), pytest.raises(RecipeError, match=r"device=cuda: Ray sees no GPU on this machine.*device=cpu"):
+        check_local(ResourcesConfig(device="cuda"))
 
 
 def test_an_infeasible_demand_says_asked_present_missing_and_what_fits():
